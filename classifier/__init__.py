@@ -1,0 +1,1 @@
+"""The classifier: what a request means, and what it costs to serve."""

@@ -1,0 +1,227 @@
+"""The public face of the classifier: labels, the request it sees, the answer it gives.
+
+The proxy imports this module and `classifier.client`, and nothing else of this package.
+Values inside a process are frozen dataclasses; the two pydantic models are what goes over the wire.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+MAX_PAYLOAD_BYTES = 1_048_576
+"""The largest payload `POST /classify` takes; callers send a prefix of longer bodies."""
+
+SEMANTIC_HEADERS = frozenset({
+    "accept",
+    "depth",
+    "prefer",
+    "range",
+    "soapaction",
+    "x-amz-target",
+    "x-clickhouse-format",
+    "x-http-method-override",
+})  # fmt: skip
+"""Request headers that say what is asked for. No other header reaches the classifier."""
+
+
+class Label(StrEnum):
+    """What it costs to serve a request; the values are stable and public."""
+
+    FAST_PATH = "fast-path"
+    GENERAL = "general"
+    HIGH_COMPUTE = "high-compute"
+
+
+class Source(StrEnum):
+    """Who decided. An answer out of a cache keeps the source that first gave it."""
+
+    LOCAL = "local"
+    LLM = "llm"
+    FALLBACK = "fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What the classifier may know of a request: nothing that identifies its sender.
+
+    Attributes:
+        method: Upper-case HTTP method.
+        path: Request target in origin form, query string included.
+        content_type: Value of the Content-Type header, "" if there is none.
+        headers: Lower-case name and value of those in `SEMANTIC_HEADERS`, sorted.
+        body: The body, or the first bytes of a long one; still encoded as on the wire.
+        body_bytes: Length of the whole body, or -1 if it is not known yet.
+    """
+
+    method: str
+    path: str
+    content_type: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    body_bytes: int = 0
+
+    def fingerprint(self) -> bytes:
+        """A 16-byte digest over every field: equal views are the same request to the classifier."""
+        digest = hashlib.blake2b(digest_size=16)
+        head = (self.method, self.path, self.content_type, self.headers, self.body_bytes)
+        # repr() quotes each part, so no two different heads run together into one string.
+        digest.update(repr(head).encode("utf-8", "surrogatepass"))
+        digest.update(self.body)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A label with where it came from.
+
+    Attributes:
+        confidence: 0 to 1; the probability that the label is right, as the source sees it.
+        reason: One short sentence for an operator; never holds payload text.
+        provisional: A better answer is on its way: use this one, but do not keep it.
+        cached: It came out of a cache.
+    """
+
+    label: Label
+    confidence: float
+    source: Source
+    reason: str
+    provisional: bool = False
+    cached: bool = False
+
+
+def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Keep the headers that the classifier may see, in the form `RequestView` wants them."""
+    return tuple(
+        sorted((name.lower(), value) for name, value in headers if name.lower() in SEMANTIC_HEADERS)
+    )
+
+
+class ClassifyRequest(BaseModel):
+    """Body of `POST /classify`. `{"payload": <anything>}` alone is enough."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Annotated[str, Field(max_length=32, description="HTTP method")] = "POST"
+    path: Annotated[
+        str, Field(max_length=65_536, description="request target, query string included")
+    ] = "/"
+    content_type: Annotated[
+        str | None, Field(max_length=1_024, description="Content-Type of the request")
+    ] = None
+    headers: Annotated[
+        dict[str, str], Field(max_length=64, description="headers; all but a few are ignored")
+    ] = Field(default_factory=dict)
+    payload: Annotated[
+        JsonValue, Field(description="the body: a string as it is, or any other JSON value")
+    ] = None
+    payload_base64: Annotated[
+        str | None, Field(description="the body in base64, for what is not text")
+    ] = None
+    body_bytes: Annotated[
+        int | None, Field(ge=-1, description="length of the whole body, if payload is a prefix")
+    ] = None
+    deadline_ms: Annotated[
+        int | None, Field(gt=0, le=600_000, description="answer within this time at the latest")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_payload(self) -> Self:
+        if self.payload is not None and self.payload_base64 is not None:
+            msg = "give payload or payload_base64, not both"
+            raise ValueError(msg)
+        self._body()
+        return self
+
+    def _body(self) -> bytes:
+        if self.payload_base64 is not None:
+            try:
+                return base64.b64decode(self.payload_base64, validate=True)
+            except binascii.Error as exc:
+                msg = "payload_base64 is not valid base64"
+                raise ValueError(msg) from exc
+        if self.payload is None:
+            return b""
+        if isinstance(self.payload, str):
+            return self.payload.encode("utf-8", "surrogatepass")
+        return json.dumps(self.payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def view(self) -> RequestView:
+        """The request as the classifier's engine sees it."""
+        body = self._body()
+        content_type = self.content_type
+        if content_type is None:
+            is_json = self.payload is not None and not isinstance(self.payload, str)
+            content_type = "application/json" if is_json else ""
+        return RequestView(
+            method=self.method.upper(),
+            path=self.path,
+            content_type=content_type,
+            headers=semantic_headers(self.headers.items()),
+            body=body,
+            body_bytes=len(body) if self.body_bytes is None else self.body_bytes,
+        )
+
+    @classmethod
+    def from_view(cls, view: RequestView, deadline_ms: int | None = None) -> Self:
+        """The wire form of a view; the body travels as text when it is UTF-8."""
+        text: str | None = None
+        encoded: str | None = None
+        try:
+            text = view.body.decode("utf-8")
+        except UnicodeDecodeError:
+            encoded = base64.b64encode(view.body).decode("ascii")
+        return cls(
+            method=view.method,
+            path=view.path,
+            content_type=view.content_type,
+            headers=dict(view.headers),
+            payload=text,
+            payload_base64=encoded,
+            body_bytes=view.body_bytes,
+            deadline_ms=deadline_ms,
+        )
+
+
+class ClassifyResponse(BaseModel):
+    """Answer of `POST /classify`."""
+
+    label: Label
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    source: Source
+    reasoning: Annotated[str, Field(max_length=1_000)]
+    latency_ms: Annotated[float, Field(ge=0, description="time spent inside the classifier")]
+    cached: bool = False
+    provisional: Annotated[
+        bool, Field(description="a better answer is on its way; do not keep this one")
+    ] = False
+
+    @classmethod
+    def from_classification(cls, decided: Classification, latency_ms: float) -> Self:
+        """The wire form of a classification."""
+        return cls(
+            label=decided.label,
+            confidence=decided.confidence,
+            source=decided.source,
+            reasoning=decided.reason,
+            latency_ms=latency_ms,
+            cached=decided.cached,
+            provisional=decided.provisional,
+        )
+
+    def classification(self) -> Classification:
+        """The value that travels inside the caller's process."""
+        return Classification(
+            label=self.label,
+            confidence=self.confidence,
+            source=self.source,
+            reason=self.reasoning,
+            provisional=self.provisional,
+            cached=self.cached,
+        )
