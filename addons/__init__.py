@@ -1,0 +1,1 @@
+"""The proxy side: a mitmproxy addon and the routing core beneath it."""

@@ -1,0 +1,186 @@
+"""The control port: metrics, health, pools and the decision feed, served in the proxy's loop."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, override
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route as HttpRoute
+
+from addons.feed import DecisionEvent, DecisionFeed, TooManySubscribersError
+from addons.pool import Pool
+from addons.telemetry import Telemetry
+from classifier.contracts import Label
+
+KEEPALIVE_SECONDS = 15.0
+DEFAULT_DECISIONS = 100
+
+
+class ControlApp:
+    """Answers about one router. Reads its parts, changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        feed: DecisionFeed,
+        telemetry: Telemetry,
+        pools: Callable[[], Mapping[Label, Pool]],
+        not_ready: Callable[[], str | None],
+    ) -> None:
+        """Answers from the given parts.
+
+        Args:
+            feed: Source of decisions.
+            telemetry: Source of metrics.
+            pools: The pools in use now.
+            not_ready: Why the proxy must not get traffic now; None if it may.
+        """
+        self._feed = feed
+        self._telemetry = telemetry
+        self._pools = pools
+        self._not_ready = not_ready
+        self.closing = asyncio.Event()
+
+    def asgi(self) -> Starlette:
+        """The application to serve."""
+        routes: dict[str, Callable[[Request], Any]] = {
+            "/metrics": self._metrics,
+            "/livez": self._alive,
+            "/readyz": self._ready,
+            "/events": self._events,
+            "/v1/decisions": self._decisions,
+            "/v1/pools": self._pool_states,
+        }
+        return Starlette(routes=[HttpRoute(path, answer) for path, answer in routes.items()])
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self._telemetry.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _alive(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _ready(self, _: Request) -> Response:
+        reason = self._not_ready()
+        if reason is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
+
+    async def _pool_states(self, _: Request) -> Response:
+        return JSONResponse({"pools": [_pool_state(pool) for pool in self._pools().values()]})
+
+    async def _decisions(self, request: Request) -> Response:
+        limit = request.query_params.get("limit", str(DEFAULT_DECISIONS))
+        if not (limit.isascii() and limit.isdigit()):
+            return PlainTextResponse("limit must be a whole number\n", status_code=400)
+        events = self._feed.recent(int(limit[:9]))
+        return JSONResponse({"decisions": [event.as_json() for event in events]})
+
+    async def _events(self, request: Request) -> Response:
+        subscription = contextlib.ExitStack()
+        try:
+            queue = subscription.enter_context(self._feed.subscribe())
+        except TooManySubscribersError:
+            return PlainTextResponse("too many readers; close one\n", status_code=503)
+        return StreamingResponse(
+            self._stream(subscription, queue, request.headers.get("last-event-id")),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store"},
+        )
+
+    async def _stream(
+        self,
+        subscription: contextlib.ExitStack,
+        queue: asyncio.Queue[DecisionEvent],
+        last_event_id: str | None,
+    ) -> AsyncIterator[str]:
+        closing = asyncio.ensure_future(self.closing.wait())
+        with subscription, _cancelled(closing):
+            yield ": the last decisions first, then live ones\n\n"
+            for event in self._feed.recent(queue.maxsize, last_event_id):
+                yield _sse(event)
+            while not self.closing.is_set():
+                waiting = asyncio.ensure_future(queue.get())
+                with _cancelled(waiting):
+                    await asyncio.wait(
+                        {waiting, closing},
+                        timeout=KEEPALIVE_SECONDS,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    yield _sse(waiting.result()) if waiting.done() else ": still here\n\n"
+
+
+@contextlib.contextmanager
+def _cancelled(future: asyncio.Future[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        future.cancel()
+
+
+def _sse(event: DecisionEvent) -> str:
+    return f"id: {event.id}\nevent: decision\ndata: {json.dumps(event.as_json())}\n\n"
+
+
+def _pool_state(pool: Pool) -> dict[str, Any]:
+    workers = [
+        {
+            "name": state.worker.name,
+            "url": state.worker.url,
+            "inflight": state.inflight,
+            "requests": state.requests,
+            "errors": state.errors,
+        }
+        for state in pool.states
+    ]
+    return {"label": str(pool.label), "workers": workers}
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """uvicorn as a guest in a loop that is not its own: signals stay with mitmproxy."""
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ControlServer:
+    """Serves a `ControlApp` on a bound socket until it is closed."""
+
+    def __init__(self, app: ControlApp, sock: socket.socket) -> None:
+        """Prepare; `serve` serves."""
+        config = uvicorn.Config(
+            app.asgi(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+        )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        self._app = app
+        self._sock = sock
+        self._server = _EmbeddedServer(config)
+
+    async def serve(self) -> None:
+        """Serve until `close`."""
+        await self._server.serve(sockets=[self._sock])
+
+    def close(self) -> None:
+        """Stop listening now; requests under way end within two seconds."""
+        self._app.closing.set()
+        self._server.should_exit = True
+        if not self._server.started:
+            self._sock.close()
+            return
+        # uvicorn would close them at its next tick: a reloaded addon wants the port now.
+        for server in self._server.servers:
+            server.close()

@@ -1,0 +1,96 @@
+"""The live decision feed: the last N finished requests, and those that come."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SUBSCRIBER_BACKLOG = 256
+MAX_SUBSCRIBERS = 64
+
+
+class TooManySubscribersError(Exception):
+    """The feed has as many readers as it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEvent:
+    """One finished request, as shown to operators. Holds nothing that could be a secret.
+
+    Attributes:
+        id: Decision id, the same that the client got in `x-slb-decision-id`.
+        time: Seconds since the epoch, when the request came.
+        path: Redacted request target.
+        status: Status that the client got; None if it got none.
+        classify_ms: Time from the request's end to its label.
+        total_ms: Time from the request's end to the response's end.
+        error: What went wrong, as one word; None if nothing did.
+    """
+
+    id: str
+    time: float
+    method: str
+    path: str
+    label: str
+    source: str
+    cached: bool
+    confidence: float
+    reason: str
+    pool: str
+    worker: str
+    status: int | None
+    classify_ms: float
+    total_ms: float
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The event as it goes over the wire."""
+        return asdict(self)
+
+
+class DecisionFeed:
+    """Remembers the last decisions and hands new ones to subscribers.
+
+    A subscriber that does not keep up loses its oldest events, never delays the proxy.
+    """
+
+    def __init__(self, history: int) -> None:
+        """A feed that remembers `history` decisions."""
+        self._recent: deque[DecisionEvent] = deque(maxlen=history)
+        self._subscribers: set[asyncio.Queue[DecisionEvent]] = set()
+
+    def publish(self, event: DecisionEvent) -> None:
+        """Remember an event and hand it on."""
+        self._recent.append(event)
+        for queue in self._subscribers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+
+    def recent(self, limit: int, after_id: str | None = None) -> list[DecisionEvent]:
+        """The last `limit` decisions, oldest first; with a known `after_id` only those since."""
+        events = list(self._recent)
+        if after_id is not None:
+            for index in range(len(events) - 1, -1, -1):
+                if events[index].id == after_id:
+                    events = events[index + 1 :]
+                    break
+        return events[-limit:] if limit > 0 else []
+
+    @contextlib.contextmanager
+    def subscribe(self) -> Iterator[asyncio.Queue[DecisionEvent]]:
+        """New events while the context lasts.
+
+        Raises:
+            TooManySubscribersError: If `MAX_SUBSCRIBERS` read already.
+        """
+        if len(self._subscribers) >= MAX_SUBSCRIBERS:
+            raise TooManySubscribersError(MAX_SUBSCRIBERS)
+        queue: asyncio.Queue[DecisionEvent] = asyncio.Queue(SUBSCRIBER_BACKLOG)
+        self._subscribers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._subscribers.discard(queue)

@@ -1,0 +1,124 @@
+"""Our settings as mitmproxy options, and mitmproxy's own options as a load balancer needs them."""
+
+import asyncio
+import difflib
+from typing import Any, Protocol
+
+from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
+
+from addons.settings import OPTION_PREFIX, RouterSettings, option_names
+from classifier.configuration import SettingsError, exit_with, load
+
+UNROUTED_MODE = "reverse:http://unrouted.invalid:9"
+"""The upstream of a request that nobody routed: a name that never resolves."""
+
+PROXY_OPTIONS: dict[str, Any] = {
+    # Eager would connect every client to the placeholder upstream.
+    "connection_strategy": "lazy",
+    # Workers see the Host that the client sent.
+    "keep_host_header": True,
+    # With the Host header kept, mitmproxy would serve its own pages to `Host: mitm.it`.
+    "onboarding": False,
+}
+
+
+class _Unconverted(Protocol):
+    """How mitmproxy keeps a `--set` of an option that it does not know yet."""
+
+    val: list[str]
+
+
+def add_options(loader: Loader) -> None:
+    """Declare our options; their defaults are what environment and `.env` say.
+
+    Raises:
+        SettingsError: If environment or `.env` hold a bad value.
+    """
+    settings = load(RouterSettings)
+    for option, field in option_names().items():
+        default = getattr(settings, field)
+        loader.add_option(
+            option, type(default), default, str(RouterSettings.model_fields[field].description)
+        )
+
+
+def refuse_bad_options() -> None:
+    """Look at the `--set router_...` that mitmproxy has put aside until our options exist.
+
+    mitmproxy drops an addon whose option gets a value of a wrong type, and serves on without it;
+    a name that it does not know it ignores. Neither may happen to a router.
+
+    Raises:
+        SettingsError: If there is such a value or name.
+    """
+    names = option_names()
+    deferred = ctx.options.deferred
+    given = {name: deferred[name] for name in deferred if name.startswith(OPTION_PREFIX)}
+    for name in given:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
+            msg = f"unknown option {name}{hint}"
+            raise SettingsError(msg)
+    load(RouterSettings, **{names[name]: _plain(name, value) for name, value in given.items()})
+
+
+def _plain(name: str, value: _Unconverted | object) -> object:
+    texts = getattr(value, "val", None)
+    if texts is None:
+        return value
+    if len(texts) != 1:
+        msg = f"{name}: give one value, like --set {name}=VALUE"
+        raise SettingsError(msg)
+    return texts[0]
+
+
+def settings_from_options() -> RouterSettings:
+    """The settings as the options say now.
+
+    Raises:
+        SettingsError: If a value does not fit.
+    """
+    values = {field: getattr(ctx.options, option) for option, field in option_names().items()}
+    return load(RouterSettings, **values)
+
+
+def set_proxy_options() -> None:
+    """Set mitmproxy's own options as a load balancer needs them, and quieten its log.
+
+    One line for each flow shows query strings, which hold secrets: ask for it with
+    `--set flow_detail=2` or more.
+    """
+    ctx.options.update(**PROXY_OPTIONS)
+    if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:
+        ctx.options.update(flow_detail=0)
+
+
+def ensure_reverse_mode(port: int) -> bool:
+    """Turn mitmproxy's default mode, a forward proxy, into our reverse proxy.
+
+    Returns:
+        Whether mitmproxy now opens its port anew.
+
+    Raises:
+        SettingsError: If the user chose a mode in which there is nothing to route.
+    """
+    modes = list(ctx.options.mode)
+    if modes == ["regular"]:
+        at = "" if ctx.options.listen_port else f"@{port}"
+        ctx.options.update(mode=[f"{UNROUTED_MODE}{at}"])
+        return True
+    if not all(mode.startswith("reverse:http") for mode in modes):
+        msg = f"mode {', '.join(modes)} cannot be routed; start with --mode {UNROUTED_MODE}"
+        raise SettingsError(msg)
+    return False
+
+
+async def exit_unless_listening(port: int) -> None:
+    """End the program if mitmproxy could not open its port anew: it would only log that."""
+    server = ctx.master.addons.get("proxyserver")
+    while server.servers.is_updating:  # noqa: ASYNC110 - mitmproxy has no event for it
+        await asyncio.sleep(0.02)
+    if not server.listen_addrs():
+        exit_with(f"PROXY_PORT: cannot listen on port {port}; set a free port")

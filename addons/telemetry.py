@@ -1,0 +1,201 @@
+"""Prometheus metrics of the proxy, as an observer: the core does not know of them.
+
+This module survives a hot reload of `router.py`, so its series are created once a process.
+Label sets are closed and initialised at import; nothing a client sends becomes a label.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import override
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from addons.classification import FALLBACK_REASONS
+from addons.pool import Pool
+from classifier.contracts import Classification, Label, Source
+
+COVERAGE_WINDOW = 1_024
+STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
+CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """State that is read when Prometheus asks, not pushed on each request."""
+
+    pools: Callable[[], Iterable[Pool]]
+    cache_hits: Callable[[], int]
+    cache_misses: Callable[[], int]
+    cache_entries: Callable[[], int]
+    classify_inflight: Callable[[], int]
+    requests_inflight: Callable[[], int]
+
+
+class _StateCollector(Collector):
+    """Turns the router's present state into series, one scrape at a time."""
+
+    def __init__(self) -> None:
+        self.gauges: Gauges | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        if (gauges := self.gauges) is None:
+            return
+        for name, help_text, read in (
+            ("slb_cache_hits", "Labels found in the proxy's cache.", gauges.cache_hits),
+            ("slb_cache_misses", "Labels not found in the proxy's cache.", gauges.cache_misses),
+        ):
+            family = CounterMetricFamily(name, help_text, labels=["layer"])
+            family.add_metric(["exact"], read())
+            yield family
+        for name, help_text, read in (
+            ("slb_cache_entries", "Labels in the proxy's cache.", gauges.cache_entries),
+            (
+                "slb_classify_inflight",
+                "Open questions to classifier.",
+                gauges.classify_inflight,
+            ),
+            ("slb_requests_inflight", "Requests being served.", gauges.requests_inflight),
+        ):
+            yield GaugeMetricFamily(name, help_text, value=read())
+        yield from self._workers(gauges.pools())
+
+    @staticmethod
+    def _workers(pools: Iterable[Pool]) -> Iterable[Metric]:
+        names = ["pool", "worker"]
+        inflight = GaugeMetricFamily("slb_worker_inflight", "Requests at a worker.", labels=names)
+        requests = CounterMetricFamily(
+            "slb_worker_requests", "Requests sent to a worker.", labels=names
+        )
+        errors = CounterMetricFamily(
+            "slb_worker_errors",
+            "Requests that a worker failed: no whole answer.",
+            labels=names,
+        )
+        for pool in pools:
+            for state in pool.states:
+                key = [pool.label, state.worker.name]
+                inflight.add_metric(key, state.inflight)
+                requests.add_metric(key, state.requests)
+                errors.add_metric(key, state.errors)
+        yield from (inflight, requests, errors)
+
+
+class Telemetry:
+    """All metrics of one proxy process."""
+
+    def __init__(self) -> None:
+        """Create every series, at zero."""
+        self.registry = CollectorRegistry()
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
+        self._state = _StateCollector()
+        self.registry.register(self._state)
+        self._requests = {
+            (label, status_class): counter.labels(label, label, status_class)
+            for counter in (
+                Counter(
+                    "slb_requests_total",
+                    "Finished requests; status_class none: the client got no status.",
+                    ["label", "pool", "status_class"],
+                    registry=self.registry,
+                ),
+            )
+            for label in Label
+            for status_class in STATUS_CLASSES
+        }
+        decisions = Counter(
+            "slb_decisions_total", "Labels given.", ["label", "source"], registry=self.registry
+        )
+        self._decisions = {
+            (label, source): decisions.labels(label, source)
+            for label in Label
+            for source in Source
+            if source is not Source.FALLBACK or label is Label.GENERAL
+        }
+        fallbacks = Counter(
+            "slb_fallbacks_total",
+            "Requests sent to general for want of a decision.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._fallbacks = {reason: fallbacks.labels(reason) for reason in FALLBACK_REASONS}
+        self._classify_seconds = Histogram(
+            "slb_classify_duration_seconds",
+            "Time a request waits for its label, from whichever source.",
+            buckets=CLASSIFY_BUCKETS,
+            registry=self.registry,
+        )
+        seconds = Histogram(
+            "slb_request_duration_seconds",
+            "Time from the end of a request to the end of its response.",
+            ["pool"],
+            buckets=REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._request_seconds = {label: seconds.labels(label) for label in Label}
+        self._rejected = Counter(
+            "slb_rejections_total",
+            "Requests that the proxy answered itself instead of routing them.",
+            registry=self.registry,
+        )
+        self._covered: deque[bool] = deque(maxlen=COVERAGE_WINDOW)
+        Gauge(
+            "slb_classifier_coverage_ratio",
+            f"Share of the last {COVERAGE_WINDOW} labels that were decided, not fallen back to.",
+            registry=self.registry,
+        ).set_function(self._coverage)
+
+    def watch(self, gauges: Gauges | None) -> None:
+        """Read the state of this router from now on (a hot reload brings a new one)."""
+        self._state.gauges = gauges
+
+    def decided(self, classification: Classification, seconds: float) -> None:
+        """A request got its label."""
+        self._decisions[classification.label, classification.source].inc()
+        self._classify_seconds.observe(seconds)
+        fell_back = classification.source is Source.FALLBACK
+        self._covered.append(not fell_back)
+        if fell_back:
+            self._fallbacks[classification.reason].inc()
+
+    def finished(self, label: Label, status: int | None, seconds: float) -> None:
+        """A routed request ended; `status` is None if the client got none."""
+        self._requests[label, status_class(status)].inc()
+        self._request_seconds[label].observe(seconds)
+
+    def rejected(self) -> None:
+        """A request was answered here."""
+        self._rejected.inc()
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _coverage(self) -> float:
+        return sum(self._covered) / len(self._covered) if self._covered else 1.0
+
+
+def status_class(status: int | None) -> str:
+    """`2xx` and so on; `none` for what is no HTTP status."""
+    known = status is not None and 100 <= status <= 599  # noqa: PLR2004 - HTTP's own bounds
+    return f"{status // 100}xx" if known and status is not None else "none"
+
+
+telemetry = Telemetry()

@@ -1,0 +1,50 @@
+"""Settings of the classifier service."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from classifier.configuration import HttpUrl, Port, Settings
+
+
+class ClassifierSettings(Settings):
+    """Everything an operator can say about the classifier."""
+
+    classifier_host: Annotated[
+        str, Field(min_length=1, description="Address that the classifier listens on.")
+    ] = "127.0.0.1"
+    classifier_port: Annotated[Port, Field(description="Port that the classifier listens on.")] = (
+        8001
+    )
+    classifier_cache_entries: Annotated[
+        int, Field(ge=0, le=10_000_000, description="Most labels kept; 0 keeps none.")
+    ] = 50_000
+    classifier_cache_bytes: Annotated[
+        int, Field(ge=0, description="Most memory for labels kept.")
+    ] = 16_777_216
+    classifier_cache_ttl_seconds: Annotated[
+        int, Field(gt=0, description="How long a label is kept.")
+    ] = 3_600
+    local_min_confidence: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None,
+        Field(description="Below it the LLM is asked; empty: the model's own."),
+    ] = None
+    ollama_base_url: Annotated[
+        HttpUrl | None, Field(description="Where Ollama listens; empty: no Ollama.")
+    ] = "http://localhost:11434"
+    ollama_model: Annotated[
+        str, Field(min_length=1, max_length=200, description="Ollama model to ask when unsure.")
+    ] = "mistral"
+    llm_model: Annotated[
+        Annotated[str, Field(max_length=200)] | None,
+        Field(description="Any LiteLLM model to ask instead of Ollama's."),
+    ] = None
+    llm_timeout_seconds: Annotated[
+        float, Field(gt=0, le=600, description="Longest time for one answer of the LLM.")
+    ] = 20.0
+    llm_max_inflight: Annotated[
+        int, Field(gt=0, le=1_000, description="Most questions to the LLM at once.")
+    ] = 4
+    llm_probe_seconds: Annotated[
+        float, Field(gt=0, description="How often an absent LLM is looked for.")
+    ] = 10.0

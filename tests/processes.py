@@ -1,0 +1,204 @@
+"""Real processes of the product on free loopback ports, for tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+LABELS = ("fast-path", "general", "high-compute")
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def clean_env(**variables: object) -> dict[str, str]:
+    """An environment with nothing of the developer's settings, and the given variables."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    given = {name: str(value) for name, value in variables.items()}
+    return {**kept, "PYTHONPATH": str(ROOT), "OLLAMA_BASE_URL": "", **given}
+
+
+def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> bool:
+    """Poll until a condition holds; False if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+def answers(url: str) -> bool:
+    """Whether a URL answers 200 now."""
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@dataclass
+class Started:
+    """A process under test and its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path],
+    cwd: Path,
+    env: Mapping[str, str],
+    ready_url: str,
+    name: str = "process",
+) -> Iterator[Started]:
+    """A process that answers at `ready_url` while the context lasts."""
+    log = cwd / f"{name}-{free_port()}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(part) for part in command], cwd=cwd, env=dict(env), stdout=out, stderr=out
+        )
+    started = Started(process, log)
+    try:
+        alive = until(lambda: process.poll() is not None or answers(ready_url))
+        assert alive, f"{name} is not ready:\n{started.output()}"
+        assert process.poll() is None, f"{name} ended:\n{started.output()}"
+        yield started
+    finally:
+        started.stop()
+
+
+@contextmanager
+def worker(cwd: Path, label: str, port: int, *flags: str) -> Iterator[Started]:
+    """A demo worker without delay that echoes the headers it gets."""
+    command = [sys.executable, "-m", "workers", "--type", label, "--port", str(port)]
+    command += ["--delay-ms", "0", "--echo-headers", *flags]
+    with running(command, cwd, clean_env(), f"http://127.0.0.1:{port}/health", label) as started:
+        yield started
+
+
+@contextmanager
+def classifier(cwd: Path, port: int, **variables: object) -> Iterator[Started]:
+    """The classifier service, without an LLM unless `variables` name one."""
+    env = clean_env(CLASSIFIER_PORT=port, **variables)
+    command = [sys.executable, "-m", "classifier"]
+    with running(command, cwd, env, f"http://127.0.0.1:{port}/ready", "classifier") as started:
+        yield started
+
+
+@dataclass
+class Proxy:
+    """A running proxy and where it answers."""
+
+    started: Started
+    port: int
+    metrics_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def control(self) -> str:
+        return f"http://127.0.0.1:{self.metrics_port}"
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample, written as in the exposition format."""
+        text = httpx.get(f"{self.control}/metrics", trust_env=False).text
+        for line in text.splitlines():
+            if line.startswith(f"{sample} "):
+                return float(line.rpartition(" ")[2])
+        message = f"{sample} is not exported"
+        raise AssertionError(message)
+
+    def decisions(self) -> list[dict]:
+        answer = httpx.get(f"{self.control}/v1/decisions?limit=100000", trust_env=False)
+        return answer.json()["decisions"]
+
+
+@contextmanager
+def proxy(
+    cwd: Path,
+    *flags: str,
+    program: str = "mitmdump",
+    script: Path = ROOT / "addons" / "router.py",
+    **variables: object,
+) -> Iterator[Proxy]:
+    """The proxy as users run it."""
+    port, metrics_port = free_port(), free_port()
+    command = [BIN / program, "--mode", "reverse:http://unrouted.invalid:9"]
+    command += ["--listen-host", "127.0.0.1", "--listen-port", str(port), "-s", script, *flags]
+    command += ["--set", f"confdir={cwd / 'mitmproxy'}"]
+    env = clean_env(METRICS_PORT=metrics_port, **variables)
+    ready = f"http://127.0.0.1:{metrics_port}/readyz"
+    with running(command, cwd, env, ready, program) as started:
+        yield Proxy(started, port, metrics_port)
+
+
+@dataclass
+class Stack:
+    """A whole product: three pools, classifier, proxy."""
+
+    proxy: Proxy
+    classifier_port: int
+    classifier: Started
+    worker_ports: dict[str, list[int]] = field(default_factory=dict)
+
+
+@contextmanager
+def stack(
+    cwd: Path,
+    *,
+    workers_per_pool: int = 1,
+    classifier_env: Mapping[str, object] | None = None,
+    **proxy_env: object,
+) -> Iterator[Stack]:
+    """Workers, classifier and proxy, wired together."""
+    with ExitStack() as contexts:
+        ports = {label: [free_port() for _ in range(workers_per_pool)] for label in LABELS}
+        for label, pool in ports.items():
+            for port in pool:
+                contexts.enter_context(worker(cwd, label, port))
+        classifier_port = free_port()
+        service = contexts.enter_context(classifier(cwd, classifier_port, **(classifier_env or {})))
+        variables = {**pool_variables(ports), **proxy_env}
+        variables.setdefault("CLASSIFIER_URL", f"http://127.0.0.1:{classifier_port}")
+        started = contexts.enter_context(proxy(cwd, **variables))
+        yield Stack(started, classifier_port, service, ports)
+
+
+def pool_variables(ports: Mapping[str, Sequence[int]]) -> dict[str, object]:
+    """The settings that name these workers."""
+    return {
+        f"{label.upper().replace('-', '_')}_POOL": ",".join(
+            f"http://127.0.0.1:{port}" for port in pool
+        )
+        for label, pool in ports.items()
+    }

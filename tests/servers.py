@@ -1,0 +1,132 @@
+"""Small real HTTP servers on loopback for tests: run in a thread, misbehave on request."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from classifier.configuration import listen
+
+METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+
+
+@contextlib.contextmanager
+def serving(app: Starlette, port: int = 0) -> Iterator[str]:
+    """Serve an application on loopback while the context lasts; yields its base URL."""
+    sock = listen("127.0.0.1", port, "TEST")
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    address = "http://{}:{}".format(*sock.getsockname()[:2])
+    thread.start()
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@dataclass
+class Ollama:
+    """Speaks as much of Ollama's API as is used; what it says is set by the test."""
+
+    answer: str = '{"label": "high-compute", "confidence": 0.88, "reasoning": "scans a table"}'
+    delay_seconds: float = 0.0
+    status: int = 200
+    has_model: bool = True
+    chats: list[dict[str, Any]] = field(default_factory=list)
+    most_at_once: int = 0
+    _now: int = 0
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/api/generate", self._generate, methods=["POST"]),
+                Route("/api/chat", self._chat, methods=["POST"]),
+                Route("/{rest:path}", self._other, methods=METHODS),
+            ]
+        )
+
+    async def _generate(self, request: Request) -> Response:
+        model = (await request.json())["model"]
+        if not self.has_model:
+            return JSONResponse({"error": f"model '{model}' not found"}, status_code=404)
+        return JSONResponse({"model": model, "response": "", "done": True})
+
+    async def _chat(self, request: Request) -> Response:
+        self.chats.append(await request.json())
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            await asyncio.sleep(self.delay_seconds)
+        finally:
+            self._now -= 1
+        if self.status != 200:
+            return JSONResponse({"error": "broken"}, status_code=self.status)
+        return JSONResponse(
+            {
+                "model": "mistral",
+                "created_at": "2026-01-01T00:00:00Z",
+                "message": {"role": "assistant", "content": self.answer},
+                "done": True,
+                "done_reason": "stop",
+                "prompt_eval_count": 1,
+                "eval_count": 1,
+            }
+        )
+
+    async def _other(self, _: Request) -> Response:
+        return PlainTextResponse("404 page not found", status_code=404)
+
+
+@dataclass
+class Classifier:
+    """A classifier service with a fault: `mode` says which."""
+
+    mode: str = "ok"
+    questions: int = 0
+
+    def app(self) -> Starlette:
+        return Starlette(routes=[Route("/classify", self._classify, methods=["POST"])])
+
+    async def _classify(self, request: Request) -> Response:
+        await request.body()
+        self.questions += 1
+        answer = {"label": "fast-path", "confidence": 0.9, "source": "local", "latency_ms": 0.1}
+        answer["reasoning"] = "point lookup"
+        if self.mode == "hang":
+            await asyncio.sleep(30)
+        if self.mode == "trickle":
+            return StreamingResponse(self._trickle(json.dumps(answer)))
+        return {
+            "500": PlainTextResponse("Traceback: secret", status_code=500),
+            "unknown label": JSONResponse({**answer, "label": "free-lunch"}),
+            "not json": PlainTextResponse("<html>"),
+            "empty": Response(),
+            "huge": JSONResponse({**answer, "padding": "x" * 10_000_000}),
+        }.get(self.mode, JSONResponse(answer))
+
+    async def _trickle(self, text: str):
+        for char in text:
+            yield char
+            await asyncio.sleep(1)
+
+
+def settle(condition, seconds: float = 5.0) -> bool:
+    """Wait, outside an event loop, until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())

@@ -1,0 +1,50 @@
+"""The classifier's client against services that misbehave."""
+
+import pytest
+
+from classifier.client import (
+    ClassifierAnswerError,
+    ClassifierClient,
+    ClassifierStatusError,
+    ClassifierTimeoutError,
+    ClassifierUnreachableError,
+)
+from classifier.contracts import Classification, Label, RequestView, Source
+from tests.processes import free_port
+from tests.servers import Classifier, serving
+
+VIEW = RequestView("POST", "/query", body=b"\xff\x00", body_bytes=2)
+
+
+async def ask(url, timeout_seconds=2.0):
+    async with ClassifierClient(url, timeout_seconds=timeout_seconds, max_connections=2) as client:
+        return await client.classify(VIEW, deadline_ms=100)
+
+
+async def test_an_answer_becomes_a_classification() -> None:
+    with serving(Classifier().app()) as url:
+        answer = await ask(url)
+
+    assert answer == Classification(Label.FAST_PATH, 0.9, Source.LOCAL, "point lookup")
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        ("500", ClassifierStatusError),
+        ("unknown label", ClassifierAnswerError),
+        ("not json", ClassifierAnswerError),
+        ("empty", ClassifierAnswerError),
+        ("huge", ClassifierAnswerError),
+        ("hang", ClassifierTimeoutError),
+        ("trickle", ClassifierTimeoutError),
+    ],
+)
+async def test_a_misbehaving_service_is_an_error_that_says_how(mode, error) -> None:
+    with serving(Classifier(mode).app()) as url, pytest.raises(error):
+        await ask(url, timeout_seconds=0.3 if error is ClassifierTimeoutError else 5)
+
+
+async def test_a_service_that_is_not_there_is_unreachable() -> None:
+    with pytest.raises(ClassifierUnreachableError):
+        await ask(f"http://127.0.0.1:{free_port()}")
