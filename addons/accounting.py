@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from addons.feed import DecisionEvent, DecisionFeed
 from addons.routing import Route
-from addons.telemetry import Telemetry
-from classifier.contracts import RequestView
+from classifier.contracts import Classification, Label, RequestView
 from classifier.redaction import shown_path
 
 BAD_GATEWAY = 502
@@ -43,13 +43,25 @@ class Active:
     decided: float
 
 
+class Observer(Protocol):
+    """Who is told of what happens to requests; metrics are one."""
+
+    def decided(self, classification: Classification, seconds: float) -> None:
+        """A request got its label, `seconds` after it was whole."""
+        ...
+
+    def finished(self, label: Label, status: int | None, seconds: float) -> None:
+        """A request ended; `status` is None if the client got none."""
+        ...
+
+
 class Ledger:
     """All requests under way, by flow id."""
 
     def __init__(
         self,
         feed: DecisionFeed,
-        telemetry: Telemetry,
+        observer: Observer,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -58,12 +70,12 @@ class Ledger:
 
         Args:
             feed: Gets an event for each request that ends.
-            telemetry: Counts them.
+            observer: Is told of each label and of each end.
             clock: Monotonic seconds.
             wall_clock: Seconds since the epoch.
         """
         self.feed = feed
-        self._telemetry = telemetry
+        self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
         self._active: dict[str, Active] = {}
@@ -88,7 +100,7 @@ class Ledger:
             decided=now,
         )
         self._active[flow_id] = active
-        self._telemetry.decided(route.classification, now - arrived)
+        self._observer.decided(route.classification, now - arrived)
         return active
 
     def close(self, flow_id: str, status: int | None, failure: Failure | None = None) -> None:
@@ -105,7 +117,7 @@ class Ledger:
         active.route.lease.release(failed=failure is Failure.WORKER_FAILED)
         ended = self._clock()
         label = active.route.classification.label
-        self._telemetry.finished(label, status, ended - active.arrived)
+        self._observer.finished(label, status, ended - active.arrived)
         self.feed.publish(_event(active, status, failure, ended))
 
     def drop(self, flow_id: str) -> None:

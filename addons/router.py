@@ -115,6 +115,8 @@ class SemanticRouter:
 
     def next_layer(self, nextlayer: NextLayer) -> None:
         """Put our error answers in place of mitmproxy's."""
+        # Scripts are asked before mitmproxy's own choice: have it choose now.
+        ctx.master.addons.get("nextlayer").next_layer(nextlayer)
         transport.harden(nextlayer)
 
     def http_connect(self, flow: http.HTTPFlow) -> None:

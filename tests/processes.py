@@ -30,7 +30,13 @@ def clean_env(**variables: object) -> dict[str, str]:
     """An environment with nothing of the developer's settings, and the given variables."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     given = {name: str(value) for name, value in variables.items()}
-    return {**kept, "PYTHONPATH": str(ROOT), "OLLAMA_BASE_URL": "", **given}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "OLLAMA_BASE_URL": "",
+        "PYTHONUNBUFFERED": "1",
+        **given,
+    }
 
 
 def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> bool:

@@ -1,0 +1,31 @@
+"""`python -m classifier`: the classifier service."""
+
+import logging
+
+import uvicorn
+
+from classifier.app import build, create_app
+from classifier.configuration import SettingsError, exit_with, listen, load_or_exit
+from classifier.settings import ClassifierSettings
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main() -> None:
+    """Serve until stopped."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = load_or_exit(ClassifierSettings)
+    try:
+        sock = listen(settings.classifier_host, settings.classifier_port, "CLASSIFIER")
+    except SettingsError as exc:
+        exit_with(str(exc))
+    app = create_app(build(settings))
+    config = uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=5)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger(__name__).info("classifier at http://%s:%d", *sock.getsockname()[:2])
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+if __name__ == "__main__":
+    main()

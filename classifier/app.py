@@ -1,0 +1,185 @@
+"""The HTTP face of the classifier."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from classifier.cache import DecisionCache
+from classifier.contracts import MAX_PAYLOAD_BYTES, ClassifyRequest, ClassifyResponse
+from classifier.engine import Engine, SecondOpinion
+from classifier.llm import Llm
+from classifier.local_model import LocalModel
+from classifier.metrics import Metrics
+from classifier.settings import ClassifierSettings
+
+logger = logging.getLogger(__name__)
+
+# A payload of the largest size with every byte of it escaped, and the rest of the question.
+MAX_QUESTION_BYTES = 6 * MAX_PAYLOAD_BYTES + 262_144
+READY_WAIT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of one running classifier."""
+
+    settings: ClassifierSettings
+    engine: Engine
+    metrics: Metrics
+    llm: Llm | None
+
+
+def build(settings: ClassifierSettings) -> Service:
+    """Put a classifier together; nothing runs yet.
+
+    Raises:
+        OSError, ValueError: If the packaged model cannot be read.
+    """
+    model = LocalModel.load()
+    metrics = Metrics()
+    cache = DecisionCache(
+        settings.classifier_cache_entries,
+        settings.classifier_cache_bytes,
+        settings.classifier_cache_ttl_seconds,
+        time.monotonic,
+    )
+    llm = Llm(settings) if Llm.configured(settings) else None
+    min_confidence = settings.local_min_confidence
+    engine = Engine(
+        model,
+        min_confidence=model.min_confidence if min_confidence is None else min_confidence,
+        cache=cache,
+        metrics=metrics,
+        second_opinion=None
+        if llm is None
+        else SecondOpinion(llm.ask, lambda: llm.available, settings.llm_max_inflight),
+    )
+    metrics.gauge("cache_entries", "Labels in the cache.", lambda: len(cache))
+    metrics.gauge("cache_bytes", "Memory that labels in the cache take.", lambda: cache.used_bytes)
+    metrics.gauge("llm_inflight", "Questions at the LLM.", lambda: engine.llm_inflight)
+    metrics.gauge("llm_up", "1 if the LLM can be asked.", lambda: bool(llm and llm.available))
+    return Service(settings, engine, metrics, llm)
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application that serves a classifier."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watch = None if service.llm is None else asyncio.create_task(service.llm.watch())
+        yield
+        if watch is not None:
+            watch.cancel()
+        await service.engine.aclose()
+
+    app = FastAPI(
+        title="Classifier",
+        summary="Labels HTTP requests by what they cost to serve.",
+        lifespan=lifespan,
+        exception_handlers={RequestValidationError: _refuse},
+        # A missing content type is read as JSON: nothing else can be meant here.
+        strict_content_type=False,
+    )
+    app.add_middleware(BoundedBody, max_bytes=MAX_QUESTION_BYTES)
+    _add_routes(app, service)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    started = time.monotonic()
+
+    @app.post("/classify", summary="Label a request")
+    async def classify(question: ClassifyRequest) -> ClassifyResponse:
+        began = time.perf_counter()
+        deadline_ms = question.deadline_ms
+        with service.metrics.inflight.track_inprogress():
+            decided = await service.engine.classify(
+                question.view(), None if deadline_ms is None else deadline_ms / 1000
+            )
+        seconds = time.perf_counter() - began
+        service.metrics.answered(decided, seconds)
+        return ClassifyResponse.from_classification(decided, round(seconds * 1000, 3))
+
+    @app.get("/health", summary="Whether the process is alive")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="Whether it can answer", response_model=None)
+    async def ready() -> JSONResponse:
+        # An LLM that is there shall be loaded before the first request comes; an absent or a
+        # slow one does not keep the local model from answering.
+        llm = service.llm
+        waited = time.monotonic() - started > READY_WAIT_SECONDS
+        if llm is not None and not llm.looked_for.is_set() and not waited:
+            return JSONResponse({"status": "looking for the LLM"}, status_code=503)
+        state = "none" if llm is None else "available" if llm.available else "absent"
+        return JSONResponse({"status": "ready", "llm": state})
+
+    @app.get("/metrics", summary="Prometheus metrics", response_model=None)
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def _refuse(request: Request, exc: Exception) -> JSONResponse:
+    """One clear line about a bad question, without repeating the payload."""
+    content_type = request.headers.get("content-type", "application/json")
+    if "json" not in content_type:
+        text = "the question is JSON; send it with content-type: application/json"
+        return JSONResponse({"error": {"code": "not_json", "message": text}}, status_code=415)
+    faults = exc.errors() if isinstance(exc, RequestValidationError) else []
+    text = "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}:"
+        f" {str(fault['msg']).removeprefix('Value error, ')}"
+        for fault in faults[:5]
+    )
+    return JSONResponse({"error": {"code": "bad_request", "message": text}}, status_code=422)
+
+
+class BoundedBody:
+    """Refuses request bodies over a size with 413, before they are in memory."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        """Wrap an application."""
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_bytes:
+            await self._too_large()(scope, receive, send)
+            return
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise _BodyTooLargeError
+            return message
+
+        try:
+            await self._app(scope, bounded, send)
+        except _BodyTooLargeError:
+            await self._too_large()(scope, receive, send)
+
+    def _too_large(self) -> JSONResponse:
+        message = f"the question has over {self._max_bytes} bytes; send a prefix of the payload"
+        return JSONResponse({"error": {"code": "too_large", "message": message}}, status_code=413)
+
+
+class _BodyTooLargeError(Exception):
+    """More bytes came than are taken."""

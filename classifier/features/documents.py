@@ -1,0 +1,114 @@
+"""Queries written as documents: search DSLs, Mongo-like filters and pipelines, analytics cubes."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pydantic import JsonValue
+
+from classifier.features.magnitudes import bucket, log
+
+_MAX_NODES: Final = 500
+_AGG_KEYS: Final = frozenset(
+    "aggs aggregations $group $bucket $facet $sum $avg $count $sortbycount $bucketauto date_histogram "
+    "terms-agg cardinality percentiles measures metrics dimensions groupby group_by timedimensions "
+    "granularity breakdowns aggregation facets facet aggregators postaggregations rollup histogram "
+    "percentile_ranks avg sum min max value_count stats extended_stats significant_terms composite "
+    "calculations metric_aggs groupings summaries $setwindowfields breakdown aggregate cohort funnel".split()
+)
+_HEAVY_KEYS: Final = frozenset(
+    "wildcard regexp script script_score fuzzy $where $regex regex more_like_this function_score "
+    "query_string $graphlookup $lookup $unionwith $out $merge scripted_metric painless percolate".split()
+)
+_KEY_FILTERS: Final = frozenset("_id id ids key uuid _key slug sku objectid externalid".split())
+_KNN: Final = frozenset("knn vector queryvector query_vector nearvector neartext vectors vectorqueries hybrid $vectorsearch querytexts query_texts queryembeddings query_embeddings nearestneighbor neighbors annsearch search_params anns_field".split())
+_ALL: Final = frozenset("match_all matchall".split())
+
+
+def read_document(document: JsonValue, bag: dict[str, float]) -> None:
+    """Add the features of a query document, if the JSON value is one."""
+    names = set()
+    pipeline = isinstance(document, dict) and isinstance(document.get("pipeline"), list)
+    operators = 0
+    for key, value in _keys(document):
+        lower = key.lower()
+        operators += lower.startswith("$")
+        if lower in _KNOWN:
+            names.add(lower)
+        if lower in _ALL or (lower in ("filter", "selector", "query") and value in ({}, "*", "*:*")):
+            names.add("match_all")
+        if lower in _KEY_FILTERS and isinstance(value, str | int | dict):
+            names.add("_id")
+    _say(document, names, operators, pipeline, bag)
+
+
+_KNOWN: Final = _AGG_KEYS | _HEAVY_KEYS | _KNN | frozenset("term terms match range bool sort from size limit".split())
+
+
+def _keys(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
+    queue: list[JsonValue] = [document]
+    for at, node in enumerate(queue):
+        if at > _MAX_NODES:
+            return
+        if isinstance(node, dict):
+            for key, value in list(node.items())[:40]:
+                yield key, value
+                if isinstance(value, dict | list):
+                    queue.append(value)
+        elif isinstance(node, list):
+            queue.extend(item for item in node[:10] if isinstance(item, dict | list))
+
+
+def _say(document: JsonValue, names: set[str], operators: int, pipeline: bool, bag: dict[str, float]) -> None:
+    aggs = names & _AGG_KEYS
+    if operators:
+        bag["doc=operators"] = 1.0
+    if pipeline:
+        bag["doc=pipeline"] = 1.0
+    if aggs:
+        bag["doc=agg"] = 1.0
+        bag["doc.aggs"] = min(4, len(aggs)) / 2
+    for name in names & _HEAVY_KEYS:
+        bag[f"doc={name}"] = 1.0
+        bag["doc=heavy"] = 1.0
+    if names & _KNN:
+        bag["doc=knn"] = 1.0
+    for name in ("match_all", "_id", "range", "term", "match", "bool"):
+        if name in names:
+            bag[f"doc={name}"] = 1.0
+    if isinstance(document, dict):
+        _size(document, bool(aggs), bag)
+        verdict = _verdict(document, names, bag)
+        if verdict:
+            bag[f"d={verdict}"] = 1.0
+
+
+def _size(document: dict[str, JsonValue], aggs: bool, bag: dict[str, float]) -> None:
+    size = next((document[k] for k in ("size", "limit", "hitsPerPage", "rows", "top", "topK", "top_k") if k in document), None)
+    if isinstance(size, int) and not isinstance(size, bool):
+        bag[f"doc.size={bucket(size)}"] = 1.0
+        bag[f"doc.size={bucket(size)}{'&agg' if aggs else ''}"] = 1.0
+        bag["doc.size.log"] = log(min(size, 10**9))
+
+
+def _verdict(document: dict[str, JsonValue], names: set[str], bag: dict[str, float]) -> str:
+    """The one word that says most about what a query document costs, "" if it is none."""
+    queried = bool(_QUERIES & {key.lower() for key in list(document)[:40]})
+    size = bag.get("doc.size.log", 0.0)
+    if names & _AGG_KEYS:
+        return "agg-range" if "range" in names else "agg"
+    if not queried and not names & _KNN:
+        return ""
+    if names & _HEAVY_KEYS:
+        return "heavy"
+    if "match_all" in names:
+        return "all-large" if size > 2.6 else "all-page" if size else "all"
+    if names & _KNN:
+        return "knn"
+    if "_id" in names:
+        return "keyed"
+    return "large" if size > 3 else "page" if size else "filtered"
+
+
+_QUERIES: Final = frozenset(
+    "query filter selector where pipeline conditions criteria search filters wheres find q structuredquery predicate".split()
+)

@@ -1,0 +1,85 @@
+"""Features in plain words, for the one sentence that tells an operator why.
+
+Only words of this file are ever said: nothing that stood in a payload.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+_SUBJECTS: Final = {
+    "graphql": "GraphQL", "graphql-opaque": "GraphQL without its document", "sql": "SQL",
+    "ql": "a query language", "metrics": "a metrics query", "jsonrpc": "JSON-RPC",
+    "amz": "an AWS action", "soap": "an XML call", "action": "a named action", "grpc": "an RPC method",
+    "command": "a command", "rest": "REST",
+}  # fmt: skip
+_PHRASES: Final = {
+    "q=point": "reads one row by key", "q=const": "touches no stored data",
+    "q=agg-all": "aggregates without a filter", "q=agg-filtered": "aggregates over a filter",
+    "q=agg-key": "aggregates for one key", "q=scan-all": "scans without a filter or limit",
+    "q=scan-text": "matches text anywhere", "q=filtered": "filters without a limit",
+    "q=bounded": "reads a bounded number of rows", "q=bounded-large": "reads very many rows",
+    "q=join": "joins without a limit", "q=join-bounded": "joins with a limit", "q=join-key": "joins from one key",
+    "q=write": "writes rows", "q=write-all": "writes a whole table", "q=copy": "copies a whole result",
+    "q=bulk": "bulk work on stored data", "q=meta": "asks for metadata", "q=system": "reads system tables",
+    "q=ddl": "changes a definition", "q=traverse": "walks a graph", "q=heavy": "heavy computation",
+    "q.group": "groups rows", "q.window": "window functions", "q.nowhere": "no filter",
+    "q.nolimit": "no limit", "q.key": "a condition on a key", "q.join": "joins", "q.regex": "a regular expression",
+    "gql=point": "one object by key", "gql=keyed-flat": "objects by key", "gql=singleton": "a field without arguments",
+    "gql=mutation": "a mutation", "gql=aggregate": "aggregates", "gql=no-limit": "lists without a limit",
+    "gql=introspection": "introspection", "gql=keyed-lists": "one object with its lists",
+    "ai=chat": "a conversation for a language model", "ai=prompt": "input for a model",
+    "ai=prompt+model": "input for a named model", "ai=tuning": "sampling settings",
+    "ai=prompt+model+tuning": "input for a named model", "ai=prompt+tuning": "input for a model",
+    "args=only-ids": "only identifiers as arguments", "arg=limit": "a page size", "arg=page": "paging",
+    "arg=filter": "a filter", "doc=agg": "aggregations in the document", "doc=heavy": "costly operators",
+    "doc=knn": "vector search", "format=export": "an export format", "flag=callback": "a callback for later",
+    "flag=destination": "a place to write the result", "flag=inputlocation": "a file to work on",
+    "qs=none": "no query string", "body=none": "no body", "body=multipart": "files in parts",
+    "lines.log": "many documents in one body", "shape=id": "one object by its path",
+    "shape=list": "a collection", "shape=action": "an action", "shape=sub-action": "an action on one object",
+    "shape=sub-list": "a collection of one object", "shape=asset": "a static asset", "shape=root": "the root",
+    "rest.verb=get": "a plain read", "rest.verb=list": "a list", "rest.verb=create": "a plain write",
+    "rest.verb=update": "an update", "rest.verb=delete": "a deletion", "rest.verb=head": "only headers",
+    "depth=infinity": "unlimited depth", "span.log": "a time range", "rpc.batch.log": "a batch of calls",
+}  # fmt: skip
+_GROUPS: Final = {
+    "get": "reading one", "describe": "a description", "list": "a list", "search": "a search",
+    "scan": "a full scan", "count": "a count", "exists": "a check", "create": "creating",
+    "update": "updating", "delete": "deleting", "upsert": "saving", "auth": "authentication",
+    "health": "health", "version": "a version", "meta": "settings or metadata", "self": "the own profile",
+    "agg": "aggregation", "report": "reporting", "export": "an export", "import": "an import",
+    "bulk": "bulk work", "job": "a job", "start": "starting work", "stop": "stopping work",
+    "progress": "a status", "train": "training", "infer": "inference", "generate": "generation",
+    "embed": "embedding", "media": "media", "convert": "conversion", "optimize": "optimisation",
+    "graph": "a graph", "geo": "geography", "maintain": "maintenance", "trace": "tracing", "logs": "events",
+    "send": "sending", "pay": "payments", "latest": "the current state", "tree": "a whole tree",
+    "tokenize": "counting tokens", "price": "a price", "block": "blocks or transactions",
+    "user": "accounts", "thing": "an object",
+}  # fmt: skip
+_PLACES: Final = ("op", "op1", "opn", "verb", "last", "coll")
+_MAX_PHRASES: Final = 3
+_MIN_WEIGHT: Final = 0.05
+
+
+def explain(features: Mapping[str, float], contributions: Mapping[str, float]) -> str:
+    """One short sentence: the protocol and what weighed most."""
+    protocol = next((name[6:] for name in features if name.startswith("proto=")), "")
+    subject = _SUBJECTS.get(protocol, "a request")
+    said: list[str] = []
+    for name, weight in sorted(contributions.items(), key=lambda item: (-item[1], item[0]))[:40]:
+        phrase = _phrase(name)
+        if weight >= _MIN_WEIGHT and phrase and phrase not in said:
+            said.append(phrase)
+        if len(said) == _MAX_PHRASES:
+            break
+    subject = subject[0].upper() + subject[1:]
+    return f"{subject}: {', '.join(said)}" if said else f"{subject}, nothing that stands out"
+
+
+def _phrase(name: str) -> str:
+    if name in _PHRASES:
+        return _PHRASES[name]
+    place, _, group = name.rpartition("=")
+    if place in _PLACES and group in _GROUPS:
+        return f"named for {_GROUPS[group]}"
+    return ""

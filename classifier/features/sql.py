@@ -1,0 +1,254 @@
+"""SQL and its dialects by their clauses: a tokenizer that keeps what scales the work."""
+
+import re
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+_TOKEN: Final = re.compile(
+    r"--[^\n]*|/\*.*?(?:\*/|$)|'(?:[^'\\]|''|\\.)*'?|\"(?:[^\"]|\"\")*\"?|`[^`]*`?|\[[^\]\s]{1,60}\](?!\()|"
+    r"[A-Za-z_@$#][\w$]*(?:\.[\w$*]+)*|\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?|<>|<=|>=|!=|=~|!~|~\*?|\|\||[=<>(),;*?:%+\-/{}]",
+    re.S,
+)
+_MAX_TOKENS: Final = 1200
+_MAX_CHARS: Final = 24_000
+FIRST: Final = frozenset(
+    "SELECT WITH INSERT UPDATE DELETE CREATE ALTER DROP TRUNCATE SHOW DESCRIBE DESC EXPLAIN USE SET "
+    "OPTIMIZE VACUUM ANALYZE COPY LOAD UNLOAD EXPORT IMPORT BACKUP RESTORE MERGE UPSERT REPLACE CALL "
+    "EXEC EXECUTE EXISTS GRANT REVOKE BEGIN COMMIT ROLLBACK REFRESH KILL CHECK SYSTEM ATTACH DETACH "
+    "RENAME PRAGMA VALUES REINDEX CLUSTER REPAIR MSCK DECLARE DO TABLE PURGE REORG CACHE LIST".split()
+)
+_AGGREGATES: Final = frozenset(
+    "COUNT SUM AVG MIN MAX MEAN MEDIAN STDDEV STDDEV_POP VARIANCE PERCENTILE QUANTILE QUANTILES "
+    "APPROX_DISTINCT APPROX_COUNT_DISTINCT UNIQ UNIQEXACT GROUPARRAY GROUP_CONCAT STRING_AGG ARRAY_AGG "
+    "LISTAGG PERCENTILE_CONT PERCENTILE_DISC APPROX_PERCENTILE APPROX_QUANTILES COUNTIF SUMIF AVGIF "
+    "TOPK ARGMAX ARGMIN ANYLAST UNIQCOMBINED HISTOGRAM CORR APPX_MEDIAN HLL FIRST LAST ANY SPREAD MODE "
+    "COUNT_DISTINCT DISTINCTCOUNT BIT_XOR JSON_AGG JSONB_AGG COLLECT_LIST NTH_VALUE INTEGRAL DERIVATIVE".split()
+)
+SYSTEM_TABLE: Final = re.compile(r"^(information_schema|pg_catalog|pg_|system\.|sys\.|performance_schema|svv_|stv_|sqlite_master|_v_|dual$)", re.I)
+_KEY: Final = re.compile(r"(^|[._])(id|key|uuid|pk|guid|email|sku|slug|code|number|hash|token|name|username|login|isbn|no)$|(id|key|uuid|number|code)$", re.I)
+_GENERATORS: Final = frozenset("NUMBERS GENERATE_SERIES NUMBERS_MT GENERATERANDOM RANGE ZEROS SLEEP UNNEST LONG_SEQUENCE".split())
+_CONTAINS: Final = frozenset("CONTAINS POSITION STRPOS INSTR LOCATE CHARINDEX SEARCH REGEXP_CONTAINS HASTOKEN MULTISEARCHANY".split())
+_ML: Final = re.compile(r"^(ml\.|ai\.|cortex|snowflake\.cortex|ai_|predict|forecast|vector_)", re.I)
+
+
+@dataclass(slots=True)
+class Statement:
+    """The clauses of one statement, as far as they were seen."""
+
+    first: str = ""
+    second: str = ""
+    words: set[str] = field(default_factory=set)
+    selects: int = 0
+    tables: list[str] = field(default_factory=list)
+    joins: int = 0
+    aggregates: int = 0
+    windows: int = 0
+    limit: float | None = None
+    where: bool = False
+    key_equal: bool = False
+    equal: int = 0
+    ranges: int = 0
+    leading_like: bool = False
+    regex: bool = False
+    functions: int = 0
+    generator: float = 0.0
+    ml: bool = False
+    rows: int = 0
+    statements: int = 1
+    tokens: int = 0
+    time_bound: bool = False
+    in_list: int = 0
+    contains: bool = False
+    record: bool = False
+    span_seconds: float = 0.0
+    kind: str = ""
+    inserts: int = 0
+    last_value: bool = False
+
+
+def looks_like_sql(text: str) -> bool:
+    """Whether a text starts with a statement of SQL or a dialect of it."""
+    found = re.match(r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"\w+\"\s*$)(.{0,200})", text[:800], re.S)
+    if not found or found[1].upper() not in FIRST:
+        return False
+    rest = found[2]
+    return found[1].isupper() or bool(re.search(r"[*,=()]|\b(from|into|table|set|where|\d)\b", rest, re.I))
+
+
+def parse(text: str) -> Statement:
+    """The clauses of the first 1,200 tokens; later statements add to the first."""
+    tokens = [m.group() for m in islice(_TOKEN.finditer(text[:_MAX_CHARS]), _MAX_TOKENS)]
+    tokens = _without_prefix([t for t in tokens if not t.startswith(("--", "/*"))])
+    seen = Statement(tokens=len(tokens))
+    upper = [t.upper() if t[0].isalpha() or t[0] == "_" else t for t in tokens]
+    seen.first = upper[0] if upper else ""
+    seen.second = upper[1] if len(upper) > 1 else ""
+    seen.kind = next((t for t in upper[1:6] if t in _KINDS), "")
+    seen.span_seconds = _span(text)
+    seen.inserts = upper.count("INSERT")
+    seen.words = {t for t in upper if t.isalpha() or "_" in t}
+    for at in range(len(tokens)):
+        _token(seen, tokens, upper, at)
+    if seen.first == "EXPLAIN":
+        seen.first = "EXPLAIN" if "ANALYZE" not in upper[:5] else "EXPLAIN_ANALYZE"
+    return seen
+
+
+_KINDS: Final = frozenset(
+    "TABLE VIEW MATERIALIZED INDEX FUNCTION PROCEDURE TASK MODEL SNAPSHOT BACKUP TRIGGER DATABASE SCHEMA "
+    "USER ROLE WAREHOUSE STREAM PIPE TYPE DICTIONARY SEQUENCE EXTENSION STAGE POLICY".split()
+)
+_PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA"))
+_SPANS: Final = (
+    re.compile(r"INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)", re.I),
+    re.compile(r"now\(\)\s*-\s*(\d{1,6})\s*([smhdwy])\b", re.I),
+    re.compile(r"\bago\('?PT?(\d{1,6})([HMDSWY])", re.I),
+    re.compile(r"\bSINCE\s+(\d{1,6})\s+(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|YEAR)", re.I),
+    re.compile(r"\bLAST_(\d{1,4})?_?(DAY|WEEK|MONTH|YEAR|HOUR)", re.I),
+)
+_ADD: Final = re.compile(r"date_?(?:add|sub)\(\s*'?(second|minute|hour|day|week|month|quarter|year)s?'?\s*,\s*-?(\d{1,6})", re.I)
+_UNITS: Final = {
+    "S": 1, "SECOND": 1, "M": 60, "MINUTE": 60, "H": 3600, "HOUR": 3600, "D": 86_400, "DAY": 86_400,
+    "W": 604_800, "WEEK": 604_800, "MONTH": 2_592_000, "QUARTER": 7_776_000, "Y": 31_536_000, "YEAR": 31_536_000,
+}  # fmt: skip
+
+
+def _span(text: str) -> float:
+    """How far back a statement looks, in seconds; 0 if it does not say."""
+    text = text[:6000]
+    for pattern in _SPANS:
+        found = pattern.search(text)
+        if found:
+            return float(found[1] or 1) * _UNITS[found[2].upper()]
+    found = _ADD.search(text)
+    return float(found[2]) * _UNITS[found[1].upper()] if found else 0.0
+
+
+def _without_prefix(tokens: list[str]) -> list[str]:
+    """The tokens from the first statement on that is more than a preparation."""
+    for _ in range(8):
+        while tokens and tokens[0] in ("(", ";"):
+            tokens = tokens[1:]
+        if not tokens or tokens[0].upper() not in _PREFIXES or ";" not in tokens[:60]:
+            return tokens
+        rest = tokens[tokens.index(";") + 1 :]
+        if not rest:
+            return tokens
+        tokens = rest
+    return tokens
+
+
+def _token(seen: Statement, tokens: list[str], upper: list[str], at: int) -> None:
+    token = upper[at]
+    after = upper[at + 1] if at + 1 < len(upper) else ""
+    if after == "(" and (token[0].isalpha() or token[0] == "_"):
+        _function(seen, token, tokens, at)
+    rule = _RULES.get(token)
+    if rule is not None:
+        rule(seen, tokens, at)
+
+
+def _function(seen: Statement, token: str, tokens: list[str], at: int) -> None:
+    name = token.rsplit(".", 1)[-1]
+    seen.functions += 1
+    if name in _AGGREGATES or name.startswith(("APPROX_", "PERCENTILE", "QUANTILE", "UNIQ")):
+        seen.aggregates += 1
+    if name in _GENERATORS:
+        numbers = [float(t) for t in tokens[at + 2 : at + 6] if t.isascii() and t.isdigit() and len(t) < 16]
+        seen.generator = max([seen.generator, 1.0, *numbers])
+    if _ML.match(token):
+        seen.ml = True
+    if name in _CONTAINS and seen.where:
+        seen.contains = True
+    if name in ("LAST", "FIRST", "LAST_VALUE", "ANYLAST"):
+        seen.last_value = True
+
+
+def _select(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.selects += 1
+
+
+def _from(seen: Statement, tokens: list[str], at: int) -> None:
+    name = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if name and name != "(":
+        seen.tables.append(name.strip('"`[]'))
+        seen.record = tokens[at + 2 : at + 3] == [":"]
+
+
+def _join(seen: Statement, tokens: list[str], at: int) -> None:
+    seen.joins += 1
+    _from(seen, tokens, at)
+
+
+def _over(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.windows += 1
+
+
+def _limit(seen: Statement, tokens: list[str], at: int) -> None:
+    for token in tokens[at + 1 : at + 3]:
+        if token.isascii() and token.isdigit() and len(token) < 16:
+            number = float(token)
+            seen.limit = number if seen.limit is None else max(seen.limit, number)
+            return
+        if token in (":", "?", "$", "%") or token[0] in "$@":
+            seen.limit = max(seen.limit or 0.0, 50.0)
+
+
+def _where(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.where = True
+
+
+def _equals(seen: Statement, tokens: list[str], at: int) -> None:
+    left = tokens[at - 1].strip('"`[]') if at else ""
+    right = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if not seen.where or not left:
+        return
+    literal = bool(right) and (right[0] in "'\"?:$@%#{" or right[0].isdigit())
+    if literal:
+        seen.equal += 1
+        seen.key_equal |= _KEY.search(left) is not None
+
+
+def _in(seen: Statement, tokens: list[str], at: int) -> None:
+    items = 0
+    for token in tokens[at + 2 : at + 200]:
+        if token == ")":
+            break
+        items += token == ","
+    if tokens[at + 2 : at + 3] and tokens[at + 2].upper() not in ("SELECT", "WITH"):
+        seen.in_list = max(seen.in_list, items + 1)
+
+
+def _range(seen: Statement, tokens: list[str], at: int) -> None:
+    left = tokens[at - 1].lower() if at else ""
+    seen.ranges += seen.where
+    if re.search(r"time|date|_at$|day|ts$|month|_dt$|timestamp|year", left):
+        seen.time_bound = seen.time_bound or seen.where
+
+
+def _like(seen: Statement, tokens: list[str], at: int) -> None:
+    right = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if right.startswith(("'%", '"%', "'*")):
+        seen.leading_like = True
+
+
+def _regex(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.regex = True
+
+
+def _values(seen: Statement, tokens: list[str], at: int) -> None:
+    seen.rows = max(seen.rows, sum(t == "(" for t in tokens[at : at + 800]))
+
+
+def _semicolon(seen: Statement, tokens: list[str], at: int) -> None:
+    seen.statements += at + 1 < len(tokens)
+
+
+_RULES: Final = {
+    "SELECT": _select, "FROM": _from, "JOIN": _join, "OVER": _over, "LIMIT": _limit, "FETCH": _limit,
+    "TOP": _limit, "WHERE": _where, "PREWHERE": _where, "=": _equals, "IN": _in, ">": _range,
+    ">=": _range, "<": _range, "<=": _range, "BETWEEN": _range, "LIKE": _like, "ILIKE": _like,
+    "REGEXP": _regex, "RLIKE": _regex, "MATCH": _regex, "REGEXP_LIKE": _regex, "REGEXP_MATCHES": _regex,
+    "~": _regex, "=~": _regex, "VALUES": _values, ";": _semicolon, "NEXT": _limit, "FIRST": _limit,
+}  # fmt: skip

@@ -1,0 +1,156 @@
+"""What method, path and query string say: the shape of the resource that is asked for."""
+
+import re
+from typing import Final
+
+from classifier.features.intent import add_intent, rest_intent
+from classifier.features.magnitudes import bucket
+from classifier.features.request import Parts
+from classifier.features.words import groups, is_known, is_plural, split_name, stem
+
+_VERSION: Final = re.compile(r"v?\d{1,2}(\.\d+){0,2}(alpha\d?|beta\d?|p\d+)?$|v\d+\w{0,8}$|\d{4}-\d{2}(-\d{2})?$", re.I)
+_ID: Final = re.compile(
+    r"-?\d+$|[0-9a-f]{8}-[0-9a-f]{4}|0x[0-9a-f]+$|[0-9a-f]{10,}$|\{.*\}$|:[a-z]|<.*>$|"
+    r"[A-Za-z]{1,12}[_-](?=\w*\d)[A-Za-z0-9]{2,}$|[A-Z]{2,6}-?\d+|.*@.*|urn:|gid:|arn:|.*\d.*[A-Za-z].*\d|"
+    r"(?=.*\d)[A-Za-z0-9_-]{9,}$|\d{4}-\d\d|~.*|[A-Za-z0-9_-]{20,}={1,2}$|.*\(.*\)$"
+)
+_FILE: Final = re.compile(r"\.([a-z][a-z0-9]{1,5})$", re.I)
+_STATIC: Final = frozenset("js css png jpg jpeg gif svg ico woff woff2 map webp html htm txt ttf".split())
+_EXPORTS: Final = frozenset("csv xlsx xls pdf zip gz tar tgz parquet ndjson jsonl dump sql bak".split())
+_PREFIXES: Final = frozenset("api rest rpc services service public internal admin restapi apis odata wp-json".split())
+ACTION_GROUPS: Final = frozenset(
+    "search count exists create update delete upsert auth health agg report export import bulk start "
+    "stop train infer generate embed media convert optimize graph maintain trace send tokenize".split()
+)
+
+
+def is_id(segment: str) -> bool:
+    """Whether a segment looks like a key by its characters alone."""
+    if len(segment) > 64 and " " not in segment:
+        return True
+    if _VERSION.match(segment) and not segment.isdigit():
+        return False
+    return _ID.match(segment[:80]) is not None
+
+
+def kinds(segments: tuple[str, ...], method: str = "GET") -> list[str]:
+    """For each segment: `id`, `key` (a name in a key's place), `plural`, `word`, `version`.
+
+    A POST seldom ends on a key, so there an unknown last word stays a word.
+    """
+    found: list[str] = []
+    for position, segment in enumerate(segments):
+        previous = found[-1] if found else ""
+        found.append(_kind(segment, previous, position))
+    if method == "POST" and found and found[-1] == "key":
+        found[-1] = "word"
+    return found
+
+
+def _kind(segment: str, previous: str, position: int) -> str:
+    if _VERSION.match(segment) and (position < 4 and not segment.isdigit()):
+        return "version"
+    if is_id(segment):
+        return "id"
+    if not is_known(segment) and not segment.startswith(("_", "$")):
+        if previous == "plural" and not (is_plural(segment) and segment.islower()):
+            return "key"
+        if re.search(r"[A-Z].*[A-Z]|[^\w.:-]", segment) and previous in ("word", "") and "." in segment:
+            return "key"
+    return "plural" if is_plural(segment) else "word"
+
+
+def read_target(parts: Parts, bag: dict[str, float]) -> str:
+    """Add the features of method, path and query; gives the shape of the target."""
+    segments = tuple(s for s in parts.segments)
+    found = kinds(segments, parts.method)
+    while segments and (found[0] == "version" or segments[0].lower() in _PREFIXES) and len(segments) > 1:
+        segments, found = segments[1:], found[1:]
+    method = parts.method if parts.method in _METHODS else "OTHER"
+    shape = _shape(segments, found)
+    bag[f"m={method}"] = 1.0
+    bag[f"shape={method}:{shape}"] = 1.0
+    bag[f"shape={shape}"] = 1.0
+    bag[f"ids={min(3, sum(kind in _KEYS for kind in found))}"] = 1.0
+    bag["depth"] = min(8, len(segments)) / 4
+    if segments:
+        _last_words(segments, found, method, bag)
+        _path_words(segments[:-1], found[:-1], bag)
+        if segments[-1].count(";") or segments[-1].count(",") > 1:
+            count = segments[-1].count(";") + segments[-1].count(",")
+            bag[f"path.items={bucket(count)}"] = 1.0
+    return shape
+
+
+def read_rest_intent(parts: Parts, bag: dict[str, float]) -> None:
+    """Add verb and head of a request that names no operation otherwise."""
+    found = kinds(parts.segments, parts.method)
+    literals = [
+        segment.rsplit(":", 1)[-1] if found[at] == "word" else segment
+        for at, segment in enumerate(parts.segments)
+        if found[at] not in (*_KEYS, "version") and segment.lower() not in _PREFIXES
+    ]
+    keyed = bool(found) and found[-1] in _KEYS
+    verb, head, number = rest_intent(parts.method, literals, keyed=keyed)
+    add_intent(bag, verb, head, number, "rest")
+    bag[f"rest.do={parts.method}:{verb}:{head}:{number}"] = 1.0
+
+
+_METHODS: Final = frozenset(
+    "GET POST PUT PATCH DELETE HEAD OPTIONS PROPFIND REPORT SEARCH COPY MOVE MKCOL LOCK".split()
+)
+_KEYS: Final = ("id", "key")
+
+
+def _shape(segments: tuple[str, ...], found: list[str]) -> str:
+    """`id`, `list`, `sub-list`, `sub-word`, `word`, `root`, `file`, `asset` or `custom`."""
+    if not segments:
+        return "root"
+    last, kind = segments[-1], found[-1]
+    extension = _FILE.search(last)
+    if extension and extension[1].lower() in _STATIC:
+        return "asset"
+    if extension and extension[1].lower() in _EXPORTS:
+        return "file"
+    if ":" in last[1:] and kind != "id" and re.search(r":[a-zA-Z]+$", last):
+        return "custom"
+    if kind in _KEYS:
+        return "id" if len(found) > 1 else "bare-id"
+    under = "sub-" if any(earlier in _KEYS for earlier in found[:-1]) else ""
+    if any(group in ACTION_GROUPS for word in split_name(last) for group in groups(word)):
+        return under + "action"
+    return under + ("list" if kind == "plural" else "word")
+
+
+def _last_words(
+    segments: tuple[str, ...], found: list[str], method: str, bag: dict[str, float]
+) -> None:
+    """The words of the last literal segment, and whether a key follows it."""
+    position = next((i for i in reversed(range(len(found))) if found[i] not in _KEYS), None)
+    if position is None:
+        return
+    place = "last" if position == len(found) - 1 else "coll"
+    words = split_name(segments[position].rsplit(":", 1)[-1])[:6]
+    seen: set[str] = set()
+    for word in words:
+        bag[f"{place}.w={stem(word)}"] = 1.0
+        seen.update(groups(word))
+    for group in seen:
+        bag[f"{place}={group}"] = 1.0
+        bag[f"{method}&{place}={group}"] = 1.0
+    if place == "last" and not seen:
+        bag["last=unknown"] = 1.0
+    if position > 0:
+        for group in {g for w in split_name(segments[position - 1])[:4] for g in groups(w)}:
+            bag[f"before={group}"] = 1.0
+            bag[f"{place}&before={group}"] = 1.0
+
+
+def _path_words(segments: tuple[str, ...], found: list[str], bag: dict[str, float]) -> None:
+    for segment, kind in zip(segments, found, strict=True):
+        if kind in _KEYS or kind == "version":
+            continue
+        for word in split_name(segment)[:4]:
+            bag[f"path.w={stem(word)}"] = 1.0
+            for group in groups(word):
+                bag[f"path={group}"] = 1.0

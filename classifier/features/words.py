@@ -1,0 +1,73 @@
+"""Names into words, words into meanings: camelCase, snake_case and kebab-case alike."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from classifier.features.lexicon import GROUPS_BY_WORD, LITERALS
+
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_MAX_NAME: Final = 80
+_NOT_PLURAL: Final = frozenset(
+    "status news address access process analysis basis series-one is this has was as css js https "
+    "dns aws sms gps kubernetes sts ses sqs sns ls sudoers windows always us bus gas alias canvas "
+    "progress express address business success class pass press".split()
+)
+_PLURAL: Final = frozenset(
+    "people children media indices vertices news-items criteria edges nodes datasets data".split()
+)
+
+
+@lru_cache(maxsize=8192)
+def split_name(name: str) -> tuple[str, ...]:
+    """The lower-case words of an identifier, digits apart: `getUserByID2` has five."""
+    return tuple(word.lower() for word in _WORD.findall(name[:_MAX_NAME]))
+
+
+@lru_cache(maxsize=8192)
+def stem(word: str) -> str:
+    """The word as the lexicon knows it, or without its plural ending."""
+    if word in GROUPS_BY_WORD and not (word.endswith("s") and word[:-1] in GROUPS_BY_WORD):
+        return word
+    for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch")):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            return word[: -len(ending)] + instead
+    if len(word) > 3 and word.endswith("s") and word not in _NOT_PLURAL and word[-2] != "s":
+        return word[:-1]
+    return word
+
+
+_INFLECTIONS: Final = (("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("er", "e"), ("d", ""))
+
+
+@lru_cache(maxsize=8192)
+def groups(word: str) -> tuple[str, ...]:
+    """The meaning groups of a lower-case word, through its inflections."""
+    for candidate in (word, stem(word)):
+        if candidate in GROUPS_BY_WORD:
+            return GROUPS_BY_WORD[candidate]
+    for ending, instead in _INFLECTIONS:
+        base = word[: -len(ending)] + instead if word.endswith(ending) else ""
+        if len(base) > 2 and base in GROUPS_BY_WORD:
+            return GROUPS_BY_WORD[base]
+    return ()
+
+
+@lru_cache(maxsize=8192)
+def is_plural(name: str) -> bool:
+    """Whether the name's last word is a plural noun."""
+    words = split_name(name)
+    if not words:
+        return False
+    last = words[-1]
+    if last in _PLURAL:
+        return True
+    return len(last) > 3 and last[-1] == "s" and last[-2] not in "su" and last not in _NOT_PLURAL
+
+
+@lru_cache(maxsize=8192)
+def is_known(name: str) -> bool:
+    """Whether a path segment is a word of APIs rather than somebody's key."""
+    if name.lower() in LITERALS:
+        return True
+    return any(word in LITERALS or groups(word) for word in split_name(name))

@@ -1,0 +1,1 @@
+"""Offline training of the embedded model; not part of the installed package."""

@@ -1,0 +1,202 @@
+"""Settings: typed, documented, and refused in one clear line."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from addons.settings import RouterSettings, option_names
+from classifier.configuration import Settings, SettingsError, listen, load
+from classifier.settings import ClassifierSettings
+from tests.processes import BIN, ROOT, clean_env, free_port
+
+ALL_SETTINGS: list[type[Settings]] = [RouterSettings, ClassifierSettings]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"metrics_port": "abc"}, "METRICS_PORT: 'abc' should be a valid integer"),
+        ({"classify_timeout_ms": 0}, "CLASSIFY_TIMEOUT_MS: 0 should be greater than 0"),
+        (
+            {"classifier_url": "localhost:8001"},
+            "CLASSIFIER_URL: 'localhost:8001' is not a URL; write it like http://localhost:8001",
+        ),
+        (
+            {"general_pool": ""},
+            "GENERAL_POOL: the pool is empty; write at least one upstream, like"
+            " http://localhost:9001",
+        ),
+    ],
+)
+def test_a_bad_value_is_one_line_that_says_what_to_write(values, fault) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(RouterSettings, **values)
+
+    assert str(caught.value) == fault
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"METRICS_PORT: .*; CLIENT_HEADERS: "):
+        load(RouterSettings, metrics_port=0, client_headers="perhaps")
+
+
+def test_the_environment_wins_over_the_env_file(monkeypatch, tmp_path) -> None:
+    (tmp_path / ".env").write_text("METRICS_PORT=1111\nPROXY_PORT=2222\n")
+    monkeypatch.setenv("METRICS_PORT", "3333")
+
+    settings = load(RouterSettings)
+
+    assert (settings.metrics_port, settings.proxy_port) == (3333, 2222)
+
+
+def test_an_empty_ollama_url_means_no_ollama(monkeypatch) -> None:
+    monkeypatch.setenv("OLLAMA_BASE_URL", "")
+
+    assert load(ClassifierSettings).ollama_base_url is None
+
+
+def test_a_port_in_use_names_its_setting() -> None:
+    sock = listen("127.0.0.1", 0, "METRICS")
+    port = sock.getsockname()[1]
+
+    with pytest.raises(SettingsError, match=rf"METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
+        listen("127.0.0.1", port, "METRICS")
+    sock.close()
+
+
+def test_an_address_of_nowhere_names_its_setting() -> None:
+    with pytest.raises(SettingsError, match=r"METRICS_HOST: 'no\.such\.host\.invalid'"):
+        listen("no.such.host.invalid", 0, "METRICS")
+
+
+def test_every_setting_is_described() -> None:
+    for cls in ALL_SETTINGS:
+        for name, field in cls.model_fields.items():
+            assert field.description, name
+
+
+def test_every_setting_of_the_proxy_is_a_mitmproxy_option() -> None:
+    done = subprocess.run(
+        [BIN / "mitmdump", "-s", ROOT / "addons" / "router.py", "--options"],
+        capture_output=True,
+        text=True,
+        env=clean_env(),
+        timeout=30,
+        check=True,
+    )
+
+    declared = set(re.findall(r"^(router_\w+):", done.stdout, re.MULTILINE))
+    assert declared == set(option_names())
+
+
+def refused(command, **variables):
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=clean_env(**variables),
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, [line for line in done.stderr.splitlines() if line]
+
+
+MITMDUMP = [
+    BIN / "mitmdump",
+    "--mode",
+    "reverse:http://unrouted.invalid:9",
+    "-s",
+    ROOT / "addons" / "router.py",
+]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        ("router_general_pool=localhost9001", "GENERAL_POOL: 'localhost9001' is not an upstream"),
+        ("router_general_pool=", "GENERAL_POOL: the pool is empty"),
+        ("router_metrics_port=abc", "METRICS_PORT: 'abc' should be a valid integer"),
+        ("router_classify_timeout_ms=-5", "CLASSIFY_TIMEOUT_MS: '-5' should be greater than 0"),
+        ("router_client_headers=perhaps", "CLIENT_HEADERS: 'perhaps' should be a valid boolean"),
+        ("router_general_pol=http://a:1", "unknown option router_general_pol; did you mean"),
+    ],
+)
+def test_the_proxy_does_not_run_with_a_bad_option(option, fault) -> None:
+    code, lines = refused([*MITMDUMP, "--listen-port", free_port(), "--set", option])
+
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {fault}")
+
+
+@pytest.mark.integration
+def test_the_proxy_does_not_run_with_a_bad_environment() -> None:
+    code, lines = refused([*MITMDUMP, "--listen-port", free_port()], FAST_PATH_POOL="ftp://x")
+
+    assert code == 2
+    assert lines == [
+        "error: FAST_PATH_POOL: 'ftp://x' is not an upstream; write scheme, host and port,"
+        " like http://localhost:9001"
+    ]
+
+
+@pytest.mark.integration
+def test_the_proxy_does_not_run_without_its_control_port() -> None:
+    sock = listen("127.0.0.1", 0, "TEST")
+    port = sock.getsockname()[1]
+
+    code, lines = refused([*MITMDUMP, "--listen-port", free_port()], METRICS_PORT=port)
+
+    assert code == 2
+    assert lines[0].startswith(f"error: METRICS_PORT: cannot listen on 127.0.0.1:{port}")
+    sock.close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("bare", [True, False])
+def test_the_proxy_does_not_run_without_its_port(bare) -> None:
+    sock = listen("0.0.0.0", 0, "TEST")
+    port = sock.getsockname()[1]
+    command = [BIN / "mitmdump", "-s", ROOT / "addons" / "router.py"]
+    if not bare:
+        command = [*MITMDUMP, "--listen-port", port]
+
+    # A bare mitmdump first opens its own default port; where that is taken it ends as well.
+    code, _ = refused(command, METRICS_PORT=free_port(), PROXY_PORT=port)
+
+    assert code != 0
+    sock.close()
+
+
+@pytest.mark.integration
+def test_the_proxy_does_not_run_in_a_mode_without_requests_to_route() -> None:
+    command = [BIN / "mitmdump", "--mode", f"socks5@{free_port()}"]
+
+    code, lines = refused([*command, "-s", ROOT / "addons" / "router.py"], METRICS_PORT=free_port())
+
+    assert code == 2
+    assert "cannot be routed; start with --mode reverse:" in lines[-1]
+
+
+@pytest.mark.integration
+def test_the_classifier_does_not_run_with_a_bad_setting_or_a_taken_port() -> None:
+    command = [sys.executable, "-m", "classifier"]
+
+    code, lines = refused(command, CLASSIFIER_PORT="http")
+    assert (code, lines) == (2, ["error: CLASSIFIER_PORT: 'http' should be a valid integer"])
+
+    sock = listen("127.0.0.1", 0, "TEST")
+    port = sock.getsockname()[1]
+    code, lines = refused(command, CLASSIFIER_PORT=port)
+    assert code == 2
+    assert lines[0].startswith(f"error: CLASSIFIER_PORT: cannot listen on 127.0.0.1:{port}")
+    sock.close()
