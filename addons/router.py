@@ -27,22 +27,17 @@ from mitmproxy.proxy.layer import NextLayer
 
 from addons import flowview, options, routing, transport
 from addons.accounting import BAD_GATEWAY, Active, Failure, Ledger
-from addons.classification import LabelSource, Limits
 from addons.control import ControlApp, ControlServer
 from addons.feed import DecisionFeed
+from addons.labels import ServiceLabels
 from addons.pool import Pool
 from addons.settings import OPTION_PREFIX, RouterSettings
 from addons.telemetry import Gauges, telemetry
-from classifier.client import ClassifierClient
 from classifier.configuration import SettingsError, exit_with, listen
-from classifier.contracts import Classification, Label, RequestView
+from classifier.contracts import Label, RequestView
 
 logger = logging.getLogger(__name__)
 
-# A question may outlive its request by this much, to fill the cache all the same.
-LATE_ANSWER_SECONDS = 5.0
-# The service answers with what it has when this share of our own deadline is over.
-SERVICE_DEADLINE_SHARE = 0.8
 CLIENT_LEFT_MESSAGES = frozenset({"Client disconnected.", "Connection killed."})
 
 
@@ -57,8 +52,7 @@ class SemanticRouter:
         self.pools: dict[Label, Pool] = {}
         self._configured = False
         self._ledger: Ledger
-        self._labels: LabelSource
-        self._client: ClassifierClient
+        self._labels: ServiceLabels
         self._control: ControlServer | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -109,7 +103,7 @@ class SemanticRouter:
             self._control.close()
         if not self._configured:
             return None
-        return self._keep(_closed(self._labels, self._client))
+        return self._keep(self._labels.close())
 
     # Life of a flow
 
@@ -188,10 +182,6 @@ class SemanticRouter:
             telemetry.rejected()
             flowview.reject(flow, routing.INTERNAL_ERROR)
 
-    async def _ask(self, view: RequestView) -> Classification:
-        deadline_ms = self.settings.classify_timeout_ms * SERVICE_DEADLINE_SHARE
-        return await self._client.classify(view, max(1, int(deadline_ms)))
-
     def _take_over(self, settings: RouterSettings) -> None:
         """Build what the settings ask for, then swap it in; keep pools whose workers stay."""
         workers = settings.workers()
@@ -204,11 +194,10 @@ class SemanticRouter:
         if not self._configured:
             feed = DecisionFeed(settings.decision_history)
             self._ledger = Ledger(feed, telemetry, clock=time.monotonic, wall_clock=time.time)
-        if not self._configured or asks_otherwise(settings, self.settings):
+        if not self._configured or not self._labels.serves(settings):
             if self._configured:
-                self._keep(_retired(self._labels, self._client))
-            self._client = client_of(settings)
-            self._labels = LabelSource(self._ask, limits_of(settings), time.monotonic)
+                self._keep(self._labels.retire())
+            self._labels = ServiceLabels(settings)
         self.settings = settings
         self._configured = True
         telemetry.watch(self._gauges())
@@ -229,45 +218,6 @@ class SemanticRouter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _closed(labels: LabelSource, client: ClassifierClient) -> None:
-    """Close at exit: nobody waits for a label any more."""
-    await labels.aclose()
-    await client.aclose()
-
-
-async def _retired(labels: LabelSource, client: ClassifierClient) -> None:
-    """Close after a change of settings: requests under way still wait for their labels."""
-    await labels.drain()
-    await client.aclose()
-
-
-def asks_otherwise(settings: RouterSettings, before: RouterSettings) -> bool:
-    """Whether new settings change whom we ask, or within which bounds."""
-    return (limits_of(settings), settings.classifier_url) != (
-        limits_of(before),
-        before.classifier_url,
-    )
-
-
-def client_of(settings: RouterSettings) -> ClassifierClient:
-    """A client for the configured classifier."""
-    return ClassifierClient(
-        settings.classifier_url,
-        timeout_seconds=settings.classify_timeout_ms / 1000 + LATE_ANSWER_SECONDS,
-        max_connections=settings.classify_max_inflight,
-    )
-
-
-def limits_of(settings: RouterSettings) -> Limits:
-    """The bounds of the label source, in its own units."""
-    return Limits(
-        timeout_seconds=settings.classify_timeout_ms / 1000,
-        max_inflight=settings.classify_max_inflight,
-        cache_entries=settings.cache_entries,
-        cache_ttl_seconds=settings.cache_ttl_seconds,
-    )
 
 
 def client_headers(active: Active) -> dict[str, str]:

@@ -17,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -30,6 +31,9 @@ COVERAGE_WINDOW = 1_024
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+# They double the series, and Prometheus reads counters without them.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 
 @dataclass(frozen=True, slots=True)

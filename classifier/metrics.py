@@ -12,6 +12,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -35,6 +36,9 @@ LATENCY_BUCKETS = (
     5,
     20,
 )
+
+# They double the series, and Prometheus reads counters without them.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 
 class RecentLatencies:
