@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import logging
 from typing import Any, Protocol
 
 from mitmproxy import ctx
@@ -88,9 +89,10 @@ def set_proxy_options() -> None:
     """Set mitmproxy's own options as a load balancer needs them, and quieten its log.
 
     One line for each flow shows query strings, which hold secrets: ask for it with
-    `--set flow_detail=2` or more.
+    `--set flow_detail=2` or more. Lines for each connection would fill the disk.
     """
     ctx.options.update(**PROXY_OPTIONS)
+    logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:
         ctx.options.update(flow_detail=0)
 

@@ -106,7 +106,8 @@ def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str
 class ClassifyRequest(BaseModel):
     """Body of `POST /classify`. `{"payload": <anything>}` alone is enough."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A newer proxy may ask an older classifier while both are rolled out.
+    model_config = ConfigDict(extra="ignore")
 
     method: Annotated[str, Field(max_length=32, description="HTTP method")] = "POST"
     path: Annotated[

@@ -86,7 +86,7 @@ def test_binary_payloads_come_in_base64(service) -> None:
     [
         (b"{nonsense", 422, "bad_request"),
         (b'{"payload_base64": "%%%"}', 422, "bad_request"),
-        (b'{"payloud": "canary-secret"}', 422, "bad_request"),
+        (b'{"path": 7, "payload": "canary-secret"}', 422, "bad_request"),
         (b'{"payload": "' + b"x" * 8_000_000 + b'"}', 413, "too_large"),
     ],
 )
