@@ -227,7 +227,8 @@ def test_an_event_stream_is_what_accept_asks_for(fast) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["stream=true", "stream=0", "stream=1001", "stream=-1", "stream="]
+    "query",
+    ["stream=true", "stream=0", "stream=1001", "stream=-1", "stream=", f"stream={'9' * 5000}"],
 )
 def test_a_stream_parameter_that_is_no_count_is_an_ordinary_request(fast, query) -> None:
     assert httpx.get(f"{fast.url}/?{query}").json()["path"] == f"/?{query}"

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -135,7 +136,7 @@ def _event_count(request: Request) -> int:
     if request.method not in {"GET", "POST"}:
         return 0
     asked = request.query_params.get("stream", "")
-    if asked.isascii() and asked.isdigit() and 1 <= int(asked) <= MAX_EVENTS:
+    if re.fullmatch("[0-9]{1,4}", asked) and 1 <= int(asked) <= MAX_EVENTS:
         return int(asked)
     if "text/event-stream" in request.headers.get("accept", ""):
         return DEFAULT_EVENTS
