@@ -12,6 +12,9 @@ LATE_ANSWER_SECONDS = 5.0
 # The service answers with what it has when this share of our own deadline is over.
 SERVICE_DEADLINE_SHARE = 0.8
 
+# httpcore looks at every connection for every question: more of them make each one slower.
+MAX_CONNECTIONS = 32
+
 
 class ServiceLabels(LabelSource):
     """A label source that asks one classifier service, within the bounds of the settings."""
@@ -23,7 +26,7 @@ class ServiceLabels(LabelSource):
         self._client = ClassifierClient(
             settings.classifier_url,
             timeout_seconds=settings.classify_timeout_ms / 1000 + LATE_ANSWER_SECONDS,
-            max_connections=settings.classify_max_inflight,
+            max_connections=min(settings.classify_max_inflight, MAX_CONNECTIONS),
         )
         super().__init__(self._ask_service, limits_of(settings), time.monotonic)
 

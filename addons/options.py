@@ -24,6 +24,11 @@ PROXY_OPTIONS: dict[str, Any] = {
 }
 
 
+CHATTY_LOGGERS = ("mitmproxy.proxy.server", "httpx", "httpcore")
+"""Log each connection or each question. mitmproxy has everything logged and filters later: even
+lines that nobody sees cost time."""
+
+
 class _Unconverted(Protocol):
     """How mitmproxy keeps a `--set` of an option that it does not know yet."""
 
@@ -89,10 +94,11 @@ def set_proxy_options() -> None:
     """Set mitmproxy's own options as a load balancer needs them, and quieten its log.
 
     One line for each flow shows query strings, which hold secrets: ask for it with
-    `--set flow_detail=2` or more. Lines for each connection would fill the disk.
+    `--set flow_detail=2` or more.
     """
     ctx.options.update(**PROXY_OPTIONS)
-    logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:
         ctx.options.update(flow_detail=0)
 
