@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Sets everything up and runs all checks and tests; arguments go to pytest.
+# SKIP_APT=1 keeps it from installing Debian packages.
+set -euo pipefail
+case $0 in */*) CDPATH='' cd -- "${0%/*}/.." ;; *) cd .. ;; esac
+# shellcheck source=scripts/environment.sh
+. scripts/environment.sh
+
+failed=()
+
+check() {
+  say "== $*"
+  "$@" || failed+=("$*")
+}
+
+# Programs of Debian's that some tests run, and what goes untested without them.
+install_programs() {
+  local program missing=()
+  for program in prometheus chromium shellcheck; do
+    type -P "$program" > /dev/null || missing+=("$program")
+  done
+  if ((${#missing[@]} == 0)) || apt_install "${missing[@]}"; then
+    return
+  fi
+  for program in "${missing[@]}"; do
+    type -P "$program" > /dev/null || say "note: no $program here: $(untested_without "$program")"
+  done
+}
+
+untested_without() {
+  case $1 in
+    prometheus) say "tests with a real Prometheus are skipped" ;;
+    chromium) say "tests of the dashboard in a browser are skipped" ;;
+    shellcheck) say "the shell scripts are not linted" ;;
+  esac
+}
+
+# The prometheus package starts one on port 9090, which is the metrics port of our proxy.
+# shellcheck disable=SC2016 # expanded by the bash that runs it
+apt_script='set -e
+apt-get -qq update
+apt-get -qq install --yes --no-install-recommends "$@" > /dev/null
+if [[ " $* " == *" prometheus "* ]]; then
+  if [[ -d /run/systemd/system ]]; then
+    systemctl --quiet disable --now prometheus
+  elif [[ -x /etc/init.d/prometheus ]]; then
+    /etc/init.d/prometheus stop > /dev/null
+  fi
+fi'
+
+apt_install() {
+  local root=()
+  if [[ -n ${SKIP_APT:-} ]] || ! type -P apt-get > /dev/null; then
+    return 1
+  fi
+  if ((EUID != 0)); then
+    sudo -n true 2> /dev/null || return 1
+    root=(sudo -n)
+  fi
+  say "Installing Debian packages: $*"
+  # dpkg wants the directories of system programs, which a bare PATH does not have.
+  ${root[@]+"${root[@]}"} env PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive bash -c "$apt_script" bash "$@"
+}
+
+prepare_environment
+install_programs
+bin=$PWD/.venv/bin
+export PATH=$bin:$PATH
+check ruff check .
+check ruff format --check .
+check mypy
+check mypy scripts
+check lint-imports
+if type -P shellcheck > /dev/null; then
+  check shellcheck scripts/*.sh .ci/run
+fi
+check python -m pytest "$@"
+if ((${#failed[@]} > 0)); then
+  printf 'FAILED: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
