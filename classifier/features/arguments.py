@@ -3,6 +3,9 @@
 `?limit=10` and `{"limit": 10}` give the same features; so do `from`/`to` in any of the three.
 """
 
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,52 +14,73 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from classifier.features.argument_values import FILTERS, ID_KEYS, SELECTS, number_of, read_contents
 from classifier.features.magnitudes import bucket, instant, log, seconds, span
 from classifier.features.request import Parts
+from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, split_name, stem
 
 _MAX_NODES: Final = 600
+
+
 _MAX_KEYS: Final = 150
-_PURE_NUMBER: Final = re.compile(r"\d{1,9}$")
+
+
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][\w.:/ -]{0,39}$")
+
+
 _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 
-_LIMITS: Final = frozenset(
-    "limit size perpage pagesize first last take top maxresults n rows hitsperpage maxitems "
-    "maxkeys num topk k pagelength batchsize nresults numresults recordlimit rpp maxcount itemsperpage "
-    "resultsperpage pagelimit limitrows maxrows rowlimit fetchsize resultlimit numitems maxrecords "
-    "maxresultcount recordcount pagecount resultcount count limitresults records".split()
-)
-_PAGES: Final = frozenset(
-    "page offset cursor after before startingafter endingbefore pagetoken nexttoken skip marker "
-    "continue continuationtoken startat startindex pagenumber pageno exclusivestartkey startkey "
-    "nextpagetoken pageindex start scrollid searchafter position pagination paging".split()
-)
-_FILTERS: Final = frozenset(
-    "filter filters where query q search term keyword keywords selector condition conditions status "
-    "state type predicate searchcriteria criteria match text category filterexpression jql cql "
-    "searchterm filterby wheres fq".split()
-)
-_SORTS: Final = frozenset("sort order orderby sortby sortorder ordering sorts direction sortfield".split())
-_STARTS: Final = frozenset(
-    "from start since starttime startdate begin fromdate datefrom startat timestart gte gt after "
-    "begindate createdafter createdgte min startdatetime fromtime starttimestamp periodstart validfrom "
-    "von earliest earliesttime".split()
-)
-_ENDS: Final = frozenset(
-    "to end until endtime enddate todate dateto finish endat timeend lte lt before createdbefore max "
-    "enddatetime totime endtimestamp periodend validto bis latest latesttime".split()
-)
-_SELECTS: Final = frozenset("fields select projection include expand columns field attributes props properties embed populate".split())
-_ID_KEYS: Final = frozenset(
-    "id key uuid guid name slug sku code email hash address number ref arn identifier username handle "
-    "symbol ticker iban isbn barcode ean vin token url uri path filename oid pk objectid recordid".split()
-)
-_FORMATS: Final = frozenset("format output outputformat accept filetype exportformat alt responseformat mimetype extension".split())
-_EXPORT_VALUES: Final = frozenset("csv xlsx xls pdf zip parquet excel tsv gz tar jsonl ndjson avro".split())
+
+_LIMITS: Final = vocabulary("""
+    limit size perpage pagesize first last take top maxresults n rows hitsperpage maxitems
+    maxkeys num topk k pagelength batchsize nresults numresults recordlimit rpp maxcount
+    itemsperpage resultsperpage pagelimit limitrows maxrows rowlimit fetchsize resultlimit
+    numitems maxrecords maxresultcount recordcount pagecount resultcount count limitresults
+    records
+""")
+
+
+_PAGES: Final = vocabulary("""
+    page offset cursor after before startingafter endingbefore pagetoken nexttoken skip marker
+    continue continuationtoken startat startindex pagenumber pageno exclusivestartkey startkey
+    nextpagetoken pageindex start scrollid searchafter position pagination paging
+""")
+
+
+_SORTS: Final = vocabulary("""
+    sort order orderby sortby sortorder ordering sorts direction sortfield
+""")
+
+
+_STARTS: Final = vocabulary("""
+    from start since starttime startdate begin fromdate datefrom startat timestart gte gt
+    after begindate createdafter createdgte min startdatetime fromtime starttimestamp
+    periodstart validfrom von earliest earliesttime
+""")
+
+
+_ENDS: Final = vocabulary("""
+    to end until endtime enddate todate dateto finish endat timeend lte lt before
+    createdbefore max enddatetime totime endtimestamp periodend validto bis latest latesttime
+""")
+
+
+_FORMATS: Final = vocabulary("""
+    format output outputformat accept filetype exportformat alt responseformat mimetype
+    extension
+""")
+
+
+_EXPORT_VALUES: Final = vocabulary("""
+    csv xlsx xls pdf zip parquet excel tsv gz tar jsonl ndjson avro
+""")
+
+
 _FLAGS: Final = {
     "async": "async", "background": "async", "callbackurl": "callback", "webhookurl": "callback",
-    "callback": "callback", "webhook": "callback", "notifyurl": "callback", "recursive": "recursive",
+    "callback": "callback", "webhook": "callback", "notifyurl": "callback",
+    "recursive": "recursive",
     "dryrun": "dryrun", "force": "force", "full": "full", "all": "full", "deep": "recursive",
     "includeall": "full", "fullrefresh": "full", "rebuild": "full", "validateonly": "dryrun",
     "stream": "stream", "cascade": "recursive", "watch": "watch", "follow": "watch",
@@ -87,18 +111,18 @@ class _Seen:
     back_seconds: float = 0.0
 
 
-def read_arguments(parts: Parts, bag: dict[str, float]) -> None:
+def read_arguments(parts: Parts, document: JsonValue, bag: dict[str, float]) -> None:
     """Add what names and values of all arguments say."""
     seen = _Seen(bag)
-    for key, value in parts.params[:60]:
-        _argument(seen, key, value, 0)
+    for key, text in parts.params[:60]:
+        _argument(seen, key, text, 0)
     bag["qs.count"] = log(len(parts.query_params))
     if not parts.query_params:
         bag["qs=none"] = 1.0
     if parts.query_params and all(not value for _, value in parts.query_params):
         bag["qs=bare"] = 1.0
         _bare(parts, bag)
-    for depth, key, value in _walk(parts.document, seen):
+    for depth, key, value in _walk(document, seen):
         _argument(seen, key, value, depth)
     _summary(parts, seen)
     _time_span(seen)
@@ -138,7 +162,11 @@ def _argument(seen: _Seen, key: str, value: JsonValue, depth: int) -> None:
         seen.longest_text = max(seen.longest_text, len(value))
     if seen.keys > _MAX_KEYS:
         return
-    name = _NOT_LETTERS.sub("", key.rsplit("[", 1)[0].lower())[:40] if "[" not in key else _indexed(key)
+    name = (
+        _NOT_LETTERS.sub("", key.rsplit("[", 1)[0].lower())[:40]
+        if "[" not in key
+        else _indexed(key)
+    )
     _key_words(seen.bag, key, depth)
     if depth == 0:
         seen.top += 1
@@ -156,7 +184,9 @@ def _indexed(key: str) -> str:
 
 def _is_identifier(name: str, value: JsonValue) -> bool:
     scalar = isinstance(value, str | int) and not isinstance(value, bool) and len(str(value)) < 120
-    return scalar and (name in _ID_KEYS or name.endswith(("id", "key", "name", "code", "number", "uuid", "arn")))
+    return scalar and (
+        name in ID_KEYS or name.endswith(("id", "key", "name", "code", "number", "uuid", "arn"))
+    )
 
 
 def _key_words(bag: dict[str, float], key: str, depth: int) -> None:
@@ -170,7 +200,7 @@ def _key_words(bag: dict[str, float], key: str, depth: int) -> None:
 def _roles(seen: _Seen, name: str, value: JsonValue, depth: int) -> None:
     bag = seen.bag
     where = "" if depth < 2 else "n"
-    if name in _LIMITS and (number := _number(value)) is not None:
+    if name in _LIMITS and (number := number_of(value)) is not None:
         bag[f"arg{where}=limit"] = 1.0
         bag[f"limit{where}={bucket(number)}"] = 1.0
         bag["limit.log"] = max(bag.get("limit.log", 0.0), log(number))
@@ -183,63 +213,13 @@ def _roles(seen: _Seen, name: str, value: JsonValue, depth: int) -> None:
         bag["format=export"] = 1.0
     if name.endswith(("ids", "keys", "names")) and isinstance(value, list):
         bag[f"ids.n={bucket(len(value))}"] = 1.0
-    _contents(bag, name, value)
+    read_contents(bag, name, value)
     _times(seen, name, value)
 
 
-def _contents(bag: dict[str, float], name: str, value: JsonValue) -> None:
-    """What values say whatever they are called: everything, a place of files, a large number."""
-    if isinstance(value, str):
-        lower = value[:300].lower()
-        if lower in _EVERYTHING:
-            bag["val=everything"] = 1.0
-            bag[f"val=everything:{'filter' if name in _FILTERS else 'other'}"] = 1.0
-        found = _LOCATION.match(lower)
-        if found:
-            bag["val=location"] = 1.0
-            bag[f"val.file={_FILES.get(lower.rsplit('.', 1)[-1], 'none')}"] = 1.0
-        _operators(bag, name, lower)
-    elif value == {} and name in _FILTERS:
-        bag["arg=empty-filter"] = 1.0
-    elif name in _AMOUNTS and (number := _number(value)) is not None:
-        bag[f"amount={bucket(number)}"] = 1.0
-        bag["amount.log"] = max(bag.get("amount.log", 0.0), log(number))
-
-
-def _operators(bag: dict[str, float], name: str, lower: str) -> None:
-    """Filters written into query values: `id=eq.1`, `select=amount.sum()`, `q=*:*`."""
-    found = _OPERATOR.match(lower)
-    if found:
-        keyed = name in _ID_KEYS or name.endswith(("id", "key", "code", "uuid"))
-        bag[f"op.value={found[1]}{':key' if keyed and found[1] in ('eq', 'in') else ''}"] = 1.0
-    if _AGGREGATE_CALL.search(lower):
-        bag["val=aggregate-call"] = 1.0
-    if re.match(r"\*?\.?\*|%|\*:\*", lower) and len(lower) > 1:
-        bag["val=wildcard"] = 1.0
-
-
-_EVERYTHING: Final = frozenset("* all everyone everything *:* any full todos todas alle tous tutti all_time alltime".split())
-_LOCATION: Final = re.compile(r"(s3|gs|gcs|abfss?|wasbs?|hdfs|az|file|azblob|dbfs|ftp|sftp|oss)://|https?://\S+\.(csv|parquet|mp4|mov|wav|mp3|pdf|zip|gz|jsonl?|png|jpe?g|flac|m4a|docx?|tiff?)\b")
-_FILES: Final = {
-    **dict.fromkeys(("mp3", "wav", "m4a", "ogg", "flac"), "audio"),
-    **dict.fromkeys(("mp4", "mov", "avi", "mkv", "webm"), "video"),
-    **dict.fromkeys(("png", "jpg", "jpeg", "tiff", "tif"), "image"),
-    **dict.fromkeys(("pdf", "docx", "doc", "html"), "document"),
-    **dict.fromkeys(("csv", "jsonl", "json", "parquet", "gz", "zip", "xlsx", "ndjson"), "table"),
-}
-_AMOUNTS: Final = frozenset(
-    "iterations samples runs paths simulations points depth maxdepth hops epochs nepochs steps scenarios "
-    "trials maxpages maxresults rows expectedrows records limit size n count times population generations "
-    "numsamples nsimulations draws duration durationminutes pages maxhops maxlevel level levels rounds "
-    "width height fps maxtokens horizon bootstrap repetitions seconds days history".split()
-)
-_OPERATOR: Final = re.compile(r"(?:not\.)?(eq|neq|gt|gte|lt|lte|like|ilike|in|is|fts|plfts|phfts|wfts|cs|cd|ov|match|imatch)\.")
-_AGGREGATE_CALL: Final = re.compile(r"\b(count|sum|avg|min|max)\(\)|\baggregate\(|groupby\(|\bapply=")
-
-
 _ROLES: Final = (
-    ("page", _PAGES), ("filter", _FILTERS), ("sort", _SORTS), ("start", _STARTS), ("end", _ENDS),
-    ("select", _SELECTS), ("format", _FORMATS),
+    ("page", _PAGES), ("filter", FILTERS), ("sort", _SORTS), ("start", _STARTS), ("end", _ENDS),
+    ("select", SELECTS), ("format", _FORMATS),
 )  # fmt: skip
 
 
@@ -248,22 +228,12 @@ def _last_word(value: str) -> str:
     return words[-1] if words else ""
 
 
-def _number(value: JsonValue) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return min(float(value), 1e12) if value < 1e15 else 1e12
-    if isinstance(value, str) and _PURE_NUMBER.match(value):
-        return float(value)
-    return None
-
-
 def _times(seen: _Seen, name: str, value: JsonValue) -> None:
     side = _side(name)
     if not side:
         return
     text = str(value)[:60] if isinstance(value, str | int | float) else ""
-    if name == "days" and (number := _number(value)) is not None:
+    if name == "days" and (number := number_of(value)) is not None:
         seen.back_seconds = max(seen.back_seconds, number * 86_400)
         return
     when = instant(text)
@@ -283,9 +253,26 @@ def _side(name: str) -> str:
     return "back" if name in _BACKS else ""
 
 
-_START_WORDS: Final = ("start", "from", "since", "begin", "after", "gte", "min", "startdate", "starttime")
+_START_WORDS: Final = (
+    "start",
+    "from",
+    "since",
+    "begin",
+    "after",
+    "gte",
+    "min",
+    "startdate",
+    "starttime",
+)
+
+
 _END_WORDS: Final = ("end", "until", "before", "lte", "max", "enddate", "endtime", "dateto")
-_BACKS: Final = frozenset("last range period window timerange lookback duration days daterange interval timeframe history span".split())
+
+
+_BACKS: Final = vocabulary("""
+    last range period window timerange lookback duration days daterange interval timeframe
+    history span
+""")
 
 
 def _time_span(seen: _Seen) -> None:
@@ -300,7 +287,7 @@ def _time_span(seen: _Seen) -> None:
 
 
 def _value_words(bag: dict[str, float], name: str, value: str) -> None:
-    if not _IDENTIFIER.match(value) or name in _ID_KEYS:
+    if not _IDENTIFIER.match(value) or name in ID_KEYS:
         return
     for word in split_name(value)[:4]:
         for group in groups(word):

@@ -1,27 +1,37 @@
 """Queries written as documents: search DSLs, Mongo-like filters and pipelines, analytics cubes."""
 
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
+
 from collections.abc import Iterator
 from typing import Final
 
 from pydantic import JsonValue
 
 from classifier.features.magnitudes import bucket, log
+from classifier.features.vocabulary import vocabulary
 
 _MAX_NODES: Final = 500
-_AGG_KEYS: Final = frozenset(
-    "aggs aggregations $group $bucket $facet $sum $avg $count $sortbycount $bucketauto date_histogram "
-    "terms-agg cardinality percentiles measures metrics dimensions groupby group_by timedimensions "
-    "granularity breakdowns aggregation facets facet aggregators postaggregations rollup histogram "
-    "percentile_ranks avg sum min max value_count stats extended_stats significant_terms composite "
-    "calculations metric_aggs groupings summaries $setwindowfields breakdown aggregate cohort funnel".split()
-)
-_HEAVY_KEYS: Final = frozenset(
-    "wildcard regexp script script_score fuzzy $where $regex regex more_like_this function_score "
-    "query_string $graphlookup $lookup $unionwith $out $merge scripted_metric painless percolate".split()
-)
-_KEY_FILTERS: Final = frozenset("_id id ids key uuid _key slug sku objectid externalid".split())
-_KNN: Final = frozenset("knn vector queryvector query_vector nearvector neartext vectors vectorqueries hybrid $vectorsearch querytexts query_texts queryembeddings query_embeddings nearestneighbor neighbors annsearch search_params anns_field".split())
-_ALL: Final = frozenset("match_all matchall".split())
+_AGG_KEYS: Final = vocabulary("""
+    aggs aggregations $group $bucket $facet $sum $avg $count $sortbycount $bucketauto
+    date_histogram terms-agg cardinality percentiles measures metrics dimensions groupby
+    group_by timedimensions granularity breakdowns aggregation facets facet aggregators
+    postaggregations rollup histogram percentile_ranks avg sum min max value_count stats
+    extended_stats significant_terms composite calculations metric_aggs groupings summaries
+    $setwindowfields breakdown aggregate cohort funnel
+""")
+_HEAVY_KEYS: Final = vocabulary("""
+    wildcard regexp script script_score fuzzy $where $regex regex more_like_this
+    function_score query_string $graphlookup $lookup $unionwith $out $merge scripted_metric
+    painless percolate
+""")
+_KEY_FILTERS: Final = vocabulary("_id id ids key uuid _key slug sku objectid externalid")
+_KNN: Final = vocabulary("""
+    knn vector queryvector query_vector nearvector neartext vectors vectorqueries hybrid
+    $vectorsearch querytexts query_texts queryembeddings query_embeddings nearestneighbor
+    neighbors annsearch search_params anns_field
+""")
+_ALL: Final = frozenset(("match_all", "matchall"))
 
 
 def read_document(document: JsonValue, bag: dict[str, float]) -> None:
@@ -34,14 +44,18 @@ def read_document(document: JsonValue, bag: dict[str, float]) -> None:
         operators += lower.startswith("$")
         if lower in _KNOWN:
             names.add(lower)
-        if lower in _ALL or (lower in ("filter", "selector", "query") and value in ({}, "*", "*:*")):
+        if lower in _ALL or (
+            lower in ("filter", "selector", "query") and value in ({}, "*", "*:*")
+        ):
             names.add("match_all")
         if lower in _KEY_FILTERS and isinstance(value, str | int | dict):
             names.add("_id")
     _say(document, names, operators, pipeline, bag)
 
 
-_KNOWN: Final = _AGG_KEYS | _HEAVY_KEYS | _KNN | frozenset("term terms match range bool sort from size limit".split())
+_KNOWN: Final = (
+    _AGG_KEYS | _HEAVY_KEYS | _KNN | vocabulary("term terms match range bool sort from size limit")
+)
 
 
 def _keys(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
@@ -58,23 +72,24 @@ def _keys(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
             queue.extend(item for item in node[:10] if isinstance(item, dict | list))
 
 
-def _say(document: JsonValue, names: set[str], operators: int, pipeline: bool, bag: dict[str, float]) -> None:
-    aggs = names & _AGG_KEYS
-    if operators:
-        bag["doc=operators"] = 1.0
-    if pipeline:
-        bag["doc=pipeline"] = 1.0
+_PLAIN: Final = frozenset(("match_all", "_id", "range", "term", "match", "bool"))
+
+
+def _say(
+    document: JsonValue, names: set[str], operators: int, pipeline: bool, bag: dict[str, float]
+) -> None:
+    aggs, heavy = names & _AGG_KEYS, names & _HEAVY_KEYS
+    said = {
+        "operators": operators,
+        "pipeline": pipeline,
+        "agg": aggs,
+        "heavy": heavy,
+        "knn": names & _KNN,
+    }
+    bag.update({f"doc={name}": 1.0 for name, there in said.items() if there})
+    bag.update({f"doc={name}": 1.0 for name in (*heavy, *(names & _PLAIN))})
     if aggs:
-        bag["doc=agg"] = 1.0
         bag["doc.aggs"] = min(4, len(aggs)) / 2
-    for name in names & _HEAVY_KEYS:
-        bag[f"doc={name}"] = 1.0
-        bag["doc=heavy"] = 1.0
-    if names & _KNN:
-        bag["doc=knn"] = 1.0
-    for name in ("match_all", "_id", "range", "term", "match", "bool"):
-        if name in names:
-            bag[f"doc={name}"] = 1.0
     if isinstance(document, dict):
         _size(document, bool(aggs), bag)
         verdict = _verdict(document, names, bag)
@@ -83,14 +98,23 @@ def _say(document: JsonValue, names: set[str], operators: int, pipeline: bool, b
 
 
 def _size(document: dict[str, JsonValue], aggs: bool, bag: dict[str, float]) -> None:
-    size = next((document[k] for k in ("size", "limit", "hitsPerPage", "rows", "top", "topK", "top_k") if k in document), None)
+    size = next(
+        (
+            document[k]
+            for k in ("size", "limit", "hitsPerPage", "rows", "top", "topK", "top_k")
+            if k in document
+        ),
+        None,
+    )
     if isinstance(size, int) and not isinstance(size, bool):
         bag[f"doc.size={bucket(size)}"] = 1.0
         bag[f"doc.size={bucket(size)}{'&agg' if aggs else ''}"] = 1.0
         bag["doc.size.log"] = log(min(size, 10**9))
 
 
-def _verdict(document: dict[str, JsonValue], names: set[str], bag: dict[str, float]) -> str:
+def _verdict(  # noqa: PLR0911 - a list of cases
+    document: dict[str, JsonValue], names: set[str], bag: dict[str, float]
+) -> str:
     """The one word that says most about what a query document costs, "" if it is none."""
     queried = bool(_QUERIES & {key.lower() for key in list(document)[:40]})
     size = bag.get("doc.size.log", 0.0)
@@ -109,6 +133,7 @@ def _verdict(document: dict[str, JsonValue], names: set[str], bag: dict[str, flo
     return "large" if size > 3 else "page" if size else "filtered"
 
 
-_QUERIES: Final = frozenset(
-    "query filter selector where pipeline conditions criteria search filters wheres find q structuredquery predicate".split()
-)
+_QUERIES: Final = vocabulary("""
+    query filter selector where pipeline conditions criteria search filters wheres find q
+    structuredquery predicate
+""")

@@ -7,35 +7,47 @@ from pydantic import JsonValue
 
 from classifier.features.magnitudes import log
 from classifier.features.request import Parts
+from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, split_name
 
-_PROMPTS: Final = frozenset(
-    "messages prompt prompts input inputs contents text texts documents question system instructions "
-    "chat_history conversation instances content passages query_text sentences inputtext parts "
-    "textinputs history utterance multimodalinput".split()
+_PROMPTS: Final = vocabulary("""
+    messages prompt prompts input inputs contents text texts documents question system
+    instructions chat_history conversation instances content passages query_text sentences
+    inputtext parts textinputs history utterance multimodalinput
+""")
+_TUNING: Final = vocabulary("""
+    temperature max_tokens top_p top_k max_completion_tokens stop frequency_penalty
+    presence_penalty n_predict num_predict max_new_tokens parameters generationconfig
+    max_output_tokens seed num_ctx stream tools tool_choice response_format voice
+    negative_prompt guidance_scale num_inference_steps steps cfg_scale sampler input_type
+    encoding_format dimensions truncate logprobs maxtokens inferenceconfig options
+    repeat_penalty normalize width height aspect_ratio samples diffusion num_images
+    num_outputs response_modalities reasoning reasoning_effort thinking texttospeech
+    audio_format output_format voice_id speed safetysettings
+""")
+_JOBS: Final = vocabulary("""
+    training_file base_model hyperparameters epochs n_epochs validation_file learning_rate
+    dataset trainingdata training_data basemodel batch_size suffix input_file_id
+    completion_window endpoint
+""")
+_PART: Final = re.compile(
+    r'Content-Disposition:[^\r\n]*?name="([^"\r\n]{1,60})"([^\r\n]*)(?:\r?\nContent-Type:\s*([\w./+-]+))?',
+    re.IGNORECASE,
 )
-_TUNING: Final = frozenset(
-    "temperature max_tokens top_p top_k max_completion_tokens stop frequency_penalty presence_penalty "
-    "n_predict num_predict max_new_tokens parameters generationconfig max_output_tokens seed num_ctx "
-    "stream tools tool_choice response_format voice negative_prompt guidance_scale num_inference_steps "
-    "steps cfg_scale sampler input_type encoding_format dimensions truncate logprobs maxtokens "
-    "inferenceconfig options repeat_penalty normalize width height aspect_ratio samples diffusion "
-    "num_images num_outputs response_modalities reasoning reasoning_effort thinking "
-    "texttospeech audio_format output_format voice_id speed safetysettings".split()
-)
-_JOBS: Final = frozenset(
-    "training_file base_model hyperparameters epochs n_epochs validation_file learning_rate dataset "
-    "trainingdata training_data basemodel batch_size suffix input_file_id completion_window endpoint".split()
-)
-_PART: Final = re.compile(r'Content-Disposition:[^\r\n]*?name="([^"\r\n]{1,60})"([^\r\n]*)(?:\r?\nContent-Type:\s*([\w./+-]+))?', re.I)
 _MEDIA: Final = re.compile(r"^(audio|video|image)/|^application/(pdf|octet-stream|zip|x-ndjson)")
-_FILENAME: Final = re.compile(r'filename="[^"]*\.(\w{2,5})"', re.I)
-_DATA_URI: Final = re.compile(r"data:(image|audio|video|application/pdf)[^,]{0,40};base64|\"(?:image_url|input_audio|inline_?data|image_base64)\"", re.I)
+_TURNS: Final = re.compile(r"\"?\brole\"?\s*:\s*\"?(?:user|system|assistant)\b")
+_FILENAME: Final = re.compile(r'filename="[^"]*\.(\w{2,5})"', re.IGNORECASE)
+_DATA_URI: Final = re.compile(
+    r"data:(image|audio|video|application/pdf)[^,]{0,40};base64|\"(?:image_url|input_audio|inline_?data|image_base64)\"",
+    re.IGNORECASE,
+)
 
 
 def read_inference(parts: Parts, bag: dict[str, float]) -> None:
     """Add what says that a model is asked to work."""
     document = parts.document
+    if _TURNS.search(parts.text[:20_000]):
+        bag["ai=turns"] = 1.0
     if isinstance(document, dict):
         _model_call(document, bag)
         if _DATA_URI.search(parts.text[:20_000]):
@@ -50,7 +62,9 @@ def read_inference(parts: Parts, bag: dict[str, float]) -> None:
 def _model_call(document: dict[str, JsonValue], bag: dict[str, float]) -> None:
     names = {key.lower() for key in list(document)[:60]}
     prompts, tuning, jobs = names & _PROMPTS, names & _TUNING, names & _JOBS
-    model = bool(names & {"model", "modelid", "model_id", "engine", "model_name", "modelname", "deployment"})
+    model = bool(
+        names & {"model", "modelid", "model_id", "engine", "model_name", "modelname", "deployment"}
+    )
     if prompts:
         bag["ai=prompt"] = 1.0
         bag[f"ai=prompt{'+model' if model else ''}{'+tuning' if tuning else ''}"] = 1.0
@@ -61,7 +75,11 @@ def _model_call(document: dict[str, JsonValue], bag: dict[str, float]) -> None:
         bag["ai.tuning"] = min(4, len(tuning)) / 2
     if jobs:
         bag[f"ai=job:{min(2, len(jobs))}"] = 1.0
-    if _is_chat(document.get("messages")) or _is_chat(document.get("contents")) or _is_chat(document.get("input")):
+    if (
+        _is_chat(document.get("messages"))
+        or _is_chat(document.get("contents"))
+        or _is_chat(document.get("input"))
+    ):
         bag["ai=chat"] = 1.0
     for name in ("input", "inputs", "texts", "instances", "documents", "prompt"):
         value = document.get(name)

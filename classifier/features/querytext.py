@@ -1,33 +1,60 @@
 """Query languages that are not SQL, read into the same channel of features.
 
-PromQL and LogQL, pipelines (Kusto, ES|QL, Splunk, Flux), graph patterns (Cypher, Gremlin, AQL)
+Pipelines (Kusto, ES|QL, Splunk, Flux), graph patterns (Cypher, Gremlin, AQL)
 and SPARQL. What counts is the same everywhere: keyed, filtered, aggregated, bounded, written.
 """
+
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
 
 import re
 from typing import Final
 
 from classifier.features.magnitudes import bucket, log, seconds, span
+from classifier.features.verdicts import choose, flag
+from classifier.features.vocabulary import vocabulary
 
 _MAX_CHARS: Final = 6_000
-_CYPHER: Final = re.compile(r"^\s*(?:PROFILE\s+|EXPLAIN\s+)?(?:OPTIONAL\s+)?(MATCH|MERGE|CREATE|UNWIND|CALL|RETURN|LOAD CSV|WITH)\b(?=[^=]*[(\[{]|\s+\d)", re.I)
+
+
+_CYPHER: Final = re.compile(
+    r"^\s*(?:PROFILE\s+|EXPLAIN\s+)?(?:OPTIONAL\s+)?"
+    r"(MATCH|MERGE|CREATE|UNWIND|CALL|RETURN|LOAD CSV|WITH)\b(?=[^=]*[(\[{]|\s+\d)",
+    re.IGNORECASE,
+)
+
+
 _PROLOGUE: Final = r"^\s*(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*"
+
+
 _SPARQL: Final = re.compile(
     _PROLOGUE + r"(?:SELECT|ASK|CONSTRUCT|DESCRIBE|INSERT|DELETE|WITH)\b[^{]{0,400}"
-    r"(?:\{|<http)[^}]{0,600}(?:\?\w|\w+:\w|<http)", re.I
+    r"(?:\{|<http)[^}]{0,600}(?:\?\w|<http)|"
+    + _PROLOGUE
+    + r"(?:SELECT|ASK|CONSTRUCT)\b[^{]{0,300}\?\w[^{]{0,300}\{",
+    re.IGNORECASE,
 )
-_AQL: Final = re.compile(r"^\s*(?:LET\b[^;]{0,300}\s)?(FOR\s+\w+(?:\s*,\s*\w+)*\s+IN\b|RETURN\b)", re.I)
+
+
+_AQL: Final = re.compile(
+    r"^\s*(?:LET\b[^;]{0,300}\s)?(FOR\s+\w+(?:\s*,\s*\w+)*\s+IN\b|RETURN\b)", re.IGNORECASE
+)
+
+
 _GREMLIN: Final = re.compile(r"\bg\.(?:V|E|addV|addE|with\w*|tx)\(")
+
+
 _PIPE: Final = re.compile(r"\|>?\s*([a-zA-Z_]+)")
-_PROM: Final = re.compile(r"^[\w:]+(\{.*\})?(\[\w+(:\w*)?\])?(\s+offset\s+\w+)?$|\w+\s*\(.*\)|\{[^}]*=~?\"|\{[^}]*=~?'", re.S)
-_PROM_SUM: Final = re.compile(
-    r"\b(sum|avg|min|max|count|topk|bottomk|quantile|stddev|count_values|group|histogram_quantile)\s*(?:by|without)?\s*\("
-)
-_PROM_RATE: Final = re.compile(r"\b(rate|irate|increase|delta|\w+_over_time|deriv|predict_linear|changes|resets|holt_winters)\s*\(")
-_WINDOW: Final = re.compile(r"\[(\d+(?:ms|[smhdwy])[\dsmhdwy]*)(:\w*)?\]")
-_GROUP_STAGE: Final = frozenset("summarize stats aggregate count group aggregatewindow sum mean timechart chart top rare eventstats streamstats makeseries distinct uniq bin window reduce median quantile join lookup transaction dedup unique spread histogram collect_stats facet mv_expand pivot".split())
-_BOUND_STAGE: Final = frozenset("limit take head tail top first last sample top".split())
-_FILTER_STAGE: Final = frozenset("where filter search range fields project keep".split())
+
+
+_GROUP_STAGE: Final = vocabulary("""
+    summarize stats aggregate count group aggregatewindow sum mean timechart chart top rare
+    eventstats streamstats makeseries distinct uniq bin window reduce median quantile join
+    lookup transaction dedup unique spread histogram collect_stats facet mv_expand pivot
+""")
+
+
+_FILTER_STAGE: Final = vocabulary("where filter search range fields project keep")
 
 
 def read_query_text(text: str, bag: dict[str, float]) -> bool:
@@ -37,11 +64,13 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
         _sparql(text, bag)
     elif _GREMLIN.search(text[:400]):
         _gremlin(text, bag)
-    elif _AQL.match(text) and not text.lstrip()[:6].upper() == "RETURN":
+    elif _AQL.match(text) and text.lstrip()[:6].upper() != "RETURN":
         _aql(text, bag)
     elif _CYPHER.match(text):
         _cypher(text, bag)
-    elif len(_PIPE.findall(text)) >= 1 and not text.lstrip().startswith(("{", "[")) or "|>" in text:
+    elif (
+        len(_PIPE.findall(text)) >= 1 and not text.lstrip().startswith(("{", "["))
+    ) or "|>" in text:
         _pipeline(text, bag)
     else:
         return False
@@ -49,7 +78,11 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
 
 
 def _bound(text: str, bag: dict[str, float]) -> float | None:
-    found = re.search(r"\b(?:limit|take|head|top|n:|first|last)\s*[(:=]?\s*(?:n\s*:\s*)?(\d{1,9})", text, re.I)
+    found = re.search(
+        r"\b(?:limit|take|head|top|n:|first|last)\s*[(:=]?\s*(?:n\s*:\s*)?(\d{1,9})",
+        text,
+        re.IGNORECASE,
+    )
     if not found:
         return None
     number = float(found[1])
@@ -58,35 +91,43 @@ def _bound(text: str, bag: dict[str, float]) -> float | None:
     return number
 
 
-def _flag(bag: dict[str, float], **flags: object) -> None:
-    for name, there in flags.items():
-        if there:
-            bag[f"q.{name.replace('_', '-')}"] = 1.0
-
-
-def _choose(bag: dict[str, float], *cases: tuple[object, str], otherwise: str) -> None:
-    verdict = next((name for there, name in cases if there), otherwise)
-    bag[f"q={verdict}"] = 1.0
-
-
 def _cypher(text: str, bag: dict[str, float]) -> None:
     upper = text.upper()
     bag["ql=graph"] = 1.0
     write = re.search(r"\b(CREATE|MERGE|SET|DELETE|REMOVE)\b", upper) is not None
     agg = re.search(r"\b(COUNT|SUM|AVG|COLLECT|MIN|MAX|PERCENTILE\w*)\s*\(", upper) is not None
     variable = re.search(r"\*(\d*\.\.\d*)?\s*[\]{]|\*\d", text) is not None
-    algorithm = re.search(r"\b(shortestpath|allshortestpaths|gds\.|algo\.|apoc\.(?:path|periodic|export|load))", text, re.I)
+    algorithm = re.search(
+        r"\b(shortestpath|allshortestpaths|gds\.|algo\.|apoc\.(?:path|periodic|export|load))",
+        text,
+        re.IGNORECASE,
+    )
     hops = len(re.findall(r"-\[|-->|<--|--\(", text))
-    keyed = re.search(r"\{\s*\w*(?:id|name|key|uuid|email|title|code|slug|number)\w*\s*:|\.\w*(?:id|uuid|email|key|name)\s*=\s*|\bid\(\w+\)\s*=|elementId\(", text, re.I)
+    keyed = re.search(
+        r"\{\s*\w*(?:id|name|key|uuid|email|title|code|slug|number)\w*\s*:|\.\w*(?:id|uuid|email|key|name)\s*=\s*|\bid\(\w+\)\s*=|elementId\(",
+        text,
+        re.IGNORECASE,
+    )
     limit = _bound(text, bag)
     where = "WHERE" in upper or bool(keyed)
-    _flag(bag, agg=agg, write=write, key=keyed, where=where, nowhere=not where, sort="ORDER BY" in upper,
-          nolimit=limit is None, path=variable, join=hops > 1, joins=hops > 2)
+    flag(
+        bag,
+        agg=agg,
+        write=write,
+        key=keyed,
+        where=where,
+        nowhere=not where,
+        sort="ORDER BY" in upper,
+        nolimit=limit is None,
+        path=variable,
+        join=hops > 1,
+        joins=hops > 2,
+    )
     bag["sql.joins"] = min(5, hops) / 2
-    _choose(
+    choose(
         bag,
         (algorithm, "heavy"),
-        (re.match(r"\s*(RETURN|CALL\s+db(?:ms)?\.)", text, re.I), "const"),
+        (re.match(r"\s*(RETURN|CALL\s+db(?:ms)?\.)", text, re.IGNORECASE), "const"),
         ("LOAD CSV" in upper or "PERIODIC" in upper or "IN TRANSACTIONS" in upper, "bulk"),
         (write and ("CREATE INDEX" in upper or "CONSTRAINT" in upper), "ddl"),
         (write, "write" if keyed or "MATCH" not in upper else "write-all"),
@@ -100,15 +141,24 @@ def _cypher(text: str, bag: dict[str, float]) -> None:
 
 def _gremlin(text: str, bag: dict[str, float]) -> None:
     bag["ql=graph"] = 1.0
-    keyed = re.search(r"\.V\(\s*['\"\d]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)", text)
+    keyed = re.search(
+        r"\.V\(\s*['\"\d]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)",
+        text,
+    )
     agg = re.search(r"\.(count|group|groupCount|sum|mean|dedup)\(", text)
     walk = re.search(r"\.(repeat|path|shortestPath|pageRank|connectedComponent)\(", text)
     hops = len(re.findall(r"\.(?:out|in|both)E?\(", text))
     limit = _bound(text, bag)
-    _flag(bag, agg=agg, key=keyed, path=walk, nolimit=limit is None, join=hops > 0)
-    _choose(bag, (re.search(r"\.(addV|addE|property|drop)\(", text), "write"), (walk, "traverse"),
-            (agg, "agg-key" if keyed else "agg-all"), (keyed, "join-key" if hops else "point"),
-            (limit is not None, "bounded"), otherwise="scan-all")
+    flag(bag, agg=agg, key=keyed, path=walk, nolimit=limit is None, join=hops > 0)
+    choose(
+        bag,
+        (re.search(r"\.(addV|addE|property|drop)\(", text), "write"),
+        (walk, "traverse"),
+        (agg, "agg-key" if keyed else "agg-all"),
+        (keyed, "join-key" if hops else "point"),
+        (limit is not None, "bounded"),
+        otherwise="scan-all",
+    )
 
 
 def _aql(text: str, bag: dict[str, float]) -> None:
@@ -116,14 +166,34 @@ def _aql(text: str, bag: dict[str, float]) -> None:
     bag["ql=graph"] = 1.0
     agg = "COLLECT" in upper or re.search(r"\b(LENGTH|SUM|AVERAGE|COUNT)\s*\(", upper)
     walk = re.search(r"\b(OUTBOUND|INBOUND|ANY|SHORTEST_PATH|K_PATHS|GRAPH)\b", upper)
-    keyed = re.search(r"\._(key|id)\s*==|\.\w*(id|email|name|key)\s*==|DOCUMENT\(", text, re.I)
+    keyed = re.search(
+        r"\._(key|id)\s*==|\.\w*(id|email|name|key)\s*==|DOCUMENT\(", text, re.IGNORECASE
+    )
     limit = _bound(text, bag)
     loops = len(re.findall(r"\bFOR\b", upper))
     where = "FILTER" in upper
-    _flag(bag, agg=agg, key=keyed, path=walk, where=where, nowhere=not where, nolimit=limit is None, join=loops > 1)
-    _choose(bag, (re.search(r"\b(INSERT|UPDATE|REMOVE|REPLACE|UPSERT)\b", upper), "write" if where else "write-all"),
-            (walk, "traverse"), (agg, "agg-filtered" if where else "agg-all"), (keyed, "point"),
-            (limit is not None, "bounded"), otherwise="filtered" if where else "scan-all")
+    flag(
+        bag,
+        agg=agg,
+        key=keyed,
+        path=walk,
+        where=where,
+        nowhere=not where,
+        nolimit=limit is None,
+        join=loops > 1,
+    )
+    choose(
+        bag,
+        (
+            re.search(r"\b(INSERT|UPDATE|REMOVE|REPLACE|UPSERT)\b", upper),
+            "write" if where else "write-all",
+        ),
+        (walk, "traverse"),
+        (agg, "agg-filtered" if where else "agg-all"),
+        (keyed, "point"),
+        (limit is not None, "bounded"),
+        otherwise="filtered" if where else "scan-all",
+    )
 
 
 def _sparql(text: str, bag: dict[str, float]) -> None:
@@ -135,10 +205,26 @@ def _sparql(text: str, bag: dict[str, float]) -> None:
     keyed = re.search(r"\{\s*(?:<[^>]+>|\w+:\w+)\s+(?:\?|<|\w+:)", text) and patterns <= 8
     walk = re.search(r"[\w>]\s*[*+]\s+[?<\w]", text)
     regex = "REGEX(" in upper or "CONTAINS(" in upper
-    _flag(bag, agg=agg, key=keyed, nolimit=limit is None, regex=regex, path=walk, sort="ORDER BY" in upper)
-    _choose(bag, (re.search(r"\b(INSERT|DELETE|LOAD|CLEAR)\b", upper), "write"), (agg, "agg-key" if keyed else "agg-all"),
-            ("ASK" in upper[:400] and limit is None and patterns < 4, "point"), (walk, "traverse"), (keyed, "point"),
-            (regex, "scan-text"), (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"), otherwise="scan-all")
+    flag(
+        bag,
+        agg=agg,
+        key=keyed,
+        nolimit=limit is None,
+        regex=regex,
+        path=walk,
+        sort="ORDER BY" in upper,
+    )
+    choose(
+        bag,
+        (re.search(r"\b(INSERT|DELETE|LOAD|CLEAR)\b", upper), "write"),
+        (agg, "agg-key" if keyed else "agg-all"),
+        ("ASK" in upper[:400] and limit is None and patterns < 4, "point"),
+        (walk, "traverse"),
+        (keyed, "point"),
+        (regex, "scan-text"),
+        (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"),
+        otherwise="scan-all",
+    )
 
 
 def _pipeline(text: str, bag: dict[str, float]) -> None:
@@ -154,39 +240,40 @@ def _pipeline(text: str, bag: dict[str, float]) -> None:
     if long:
         bag[f"span={span(long)}"] = 1.0
         bag["span.log"] = log(long / 3600) / 2
-    _flag(bag, agg=agg, where=where, join=heavy, nolimit=limit is None, sort=any(s in ("sort", "order") for s in stages))
+    flag(
+        bag,
+        agg=agg,
+        where=where,
+        join=heavy,
+        nolimit=limit is None,
+        sort=any(s in ("sort", "order") for s in stages),
+    )
     bag["q.stages"] = min(8, len(stages)) / 4
-    _choose(bag, (agg and (long is None or long > 700_000), "agg-all" if not where or long else "agg-filtered"),
-            (agg, "agg-filtered"), (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"),
-            otherwise="filtered" if where else "scan-all")
-
-
-def looks_like_metrics(text: str) -> bool:
-    """Whether a text can be PromQL, LogQL or a Graphite target."""
-    return len(text) < _MAX_CHARS and _PROM.search(text) is not None
-
-
-def read_metrics_query(text: str, bag: dict[str, float]) -> None:
-    """Add the features of a PromQL-like expression."""
-    bag["ql=metrics"] = 1.0
-    sums, rates = len(_PROM_SUM.findall(text)), len(_PROM_RATE.findall(text))
-    windows = [long for found, _ in _WINDOW.findall(text) if (long := seconds(found))]
-    selectors = re.findall(r"\{([^}]*)\}", text)
-    regex = "=~" in text or "!~" in text
-    by = re.search(r"\b(by|without|on|group_left|group_right)\b", text) is not None
-    subquery = re.search(r"\[\w+:\w*\]", text) is not None
-    _flag(bag, agg=sums, rate=rates, regex=regex, group=by, where=selectors, join=re.search(r"\)\s*[-+/*]\s*", text))
-    if subquery:
-        bag["q.subquery"] = 1.0
-    if windows:
-        bag[f"prom.window={span(max(windows))}"] = 1.0
-    bag["prom.functions"] = min(6, sums + rates) / 2
-    everything = re.search(r"\{\s*(__name__\s*=~|\w+=~\s*[\"']\.[*+][\"']\s*\}|\})", text) is not None
-    long = max(windows, default=0.0)
-    _choose(bag, (everything, "prom-all"), (long >= 86_400 * 2, "prom-long"), (subquery, "prom-subquery"),
-            (sums and rates, "prom-sumrate"), (rates, "prom-rate"), (sums, "prom-sum"), otherwise="prom-plain")
+    generated = re.match(
+        r"\s*(?:row\b|\|\s*makeresults|print\b|range\b|datatable|union\s+\(print|"
+        r"array\.from|import \"array\")",
+        text,
+        re.IGNORECASE,
+    )
+    last = stages[-1:] in (["last"], ["first"]) and where
+    choose(
+        bag,
+        (generated, "const"),
+        (last and (long or 0) < 700_000, "point"),
+        (agg and long is not None and long <= 90_000 and where and not heavy, "agg-recent"),
+        (
+            agg and (long is None or long > 700_000),
+            "agg-all" if not where or long else "agg-filtered",
+        ),
+        (agg, "agg-filtered"),
+        (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"),
+        otherwise="filtered" if where else "scan-all",
+    )
 
 
 def looks_like_graph(text: str) -> bool:
     """Whether a text that may look like SQL is SPARQL or a graph procedure instead."""
-    return _SPARQL.match(text[:2000]) is not None or re.match(r"\s*CALL\s+\w+\.\w+", text[:200], re.I) is not None
+    return (
+        _SPARQL.match(text[:2000]) is not None
+        or re.match(r"\s*CALL\s+\w+\.\w+", text[:200], re.IGNORECASE) is not None
+    )

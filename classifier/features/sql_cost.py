@@ -1,16 +1,25 @@
 """What a SQL statement costs to answer, in one word, beside the clauses that say so."""
 
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
+
 from typing import Final
 
 from classifier.features.magnitudes import bucket, log, span
 from classifier.features.sql import FIRST, SYSTEM_TABLE, Statement, parse
+from classifier.features.vocabulary import vocabulary
 
 _DAY: Final = 86_400.0
-_BULK: Final = frozenset(
-    "OPTIMIZE VACUUM COPY UNLOAD LOAD EXPORT IMPORT BACKUP RESTORE REINDEX MSCK ANALYZE REORG CLUSTER REPAIR".split()
-)
-_META: Final = frozenset("SHOW DESCRIBE DESC USE SET EXPLAIN PRAGMA EXISTS LIST BEGIN COMMIT ROLLBACK".split())
-_REWRITES: Final = frozenset("OPTIMIZE REBUILD COMPACT MATERIALIZE VACUUM MERGE MOVE CLUSTER".split())
+_BULK: Final = vocabulary("""
+    OPTIMIZE VACUUM COPY UNLOAD LOAD EXPORT IMPORT BACKUP RESTORE REINDEX MSCK ANALYZE REORG
+    CLUSTER REPAIR
+""")
+_META: Final = vocabulary("""
+    SHOW DESCRIBE DESC USE SET EXPLAIN PRAGMA EXISTS LIST BEGIN COMMIT ROLLBACK
+""")
+_REWRITES: Final = vocabulary("""
+    OPTIMIZE REBUILD COMPACT MATERIALIZE VACUUM MERGE MOVE CLUSTER
+""")
 
 
 def read_sql(text: str, bag: dict[str, float]) -> None:
@@ -78,7 +87,16 @@ def verdict_of(seen: Statement) -> str:
         return "meta"
     if seen.first in _BULK:
         return "bulk"
-    if seen.first in ("CREATE", "ALTER", "REFRESH", "DROP", "RENAME", "GRANT", "REVOKE", "TRUNCATE"):
+    if seen.first in (
+        "CREATE",
+        "ALTER",
+        "REFRESH",
+        "DROP",
+        "RENAME",
+        "GRANT",
+        "REVOKE",
+        "TRUNCATE",
+    ):
         return _definition(seen)
     if seen.first in ("INSERT", "REPLACE", "UPSERT", "MERGE", "UPDATE", "DELETE"):
         return _write(seen)
@@ -99,29 +117,35 @@ def _definition(seen: Statement) -> str:
     return "ddl"
 
 
+_CREATED: Final = {
+    **dict.fromkeys(
+        ("VIEW", "TASK", "FUNCTION", "PROCEDURE", "TRIGGER", "STREAM", "PIPE", "POLICY"), "define"
+    ),
+    **dict.fromkeys(("MODEL", "SNAPSHOT", "BACKUP"), "bulk"),
+    "INDEX": "index",
+    "MATERIALIZED": "define-stored",
+}
+
+
 def _creation(seen: Statement) -> str:
-    match seen.kind:
-        case "VIEW" | "TASK" | "FUNCTION" | "PROCEDURE" | "TRIGGER" | "STREAM" | "PIPE" | "POLICY":
-            return "define"
-        case "MODEL" | "SNAPSHOT" | "BACKUP":
-            return "bulk"
-        case "INDEX":
-            return "index"
-        case "MATERIALIZED":
-            return "define-stored"
-    return "copy" if seen.selects else "ddl"
+    known = _CREATED.get(seen.kind)
+    return known or ("copy" if seen.selects else "ddl")
 
 
 def _write(seen: Statement) -> str:
     if seen.first in ("INSERT", "REPLACE", "UPSERT", "MERGE"):
-        return "copy" if seen.tables or (seen.first == "MERGE" and not seen.selects and not seen.rows) else "write"
+        return (
+            "copy"
+            if seen.tables or (seen.first == "MERGE" and not seen.selects and not seen.rows)
+            else "write"
+        )
     joined = seen.first == "UPDATE" and bool(seen.tables)
     if not seen.where or joined or seen.leading_like or seen.contains:
         return "write-all"
     return "write" if seen.key_equal or not seen.ranges else "write-range"
 
 
-def _read(seen: Statement) -> str:
+def _read(seen: Statement) -> str:  # noqa: PLR0911 - a list of cases
     tables = [table for table in seen.tables if not SYSTEM_TABLE.match(table)]
     if seen.generator >= 100_000 or seen.ml:
         return "heavy"
@@ -131,7 +155,11 @@ def _read(seen: Statement) -> str:
         return "system"
     if seen.aggregates and seen.last_value and seen.key_equal and "GROUP" not in seen.words:
         return "point"
-    if seen.windows or seen.words & {"GROUP", "DISTINCT", "SAMPLE", "RECURSIVE", "FACET"} or seen.aggregates:
+    if (
+        seen.windows
+        or seen.words & {"GROUP", "DISTINCT", "SAMPLE", "RECURSIVE", "FACET"}
+        or seen.aggregates
+    ):
         return _aggregation(seen)
     if seen.leading_like or seen.regex or seen.contains:
         return "scan-text" if seen.limit is None else "scan-text-limit"
@@ -149,17 +177,23 @@ def _aggregation(seen: Statement) -> str:
     return "agg-recent" if recent else "agg-filtered"
 
 
-def _plain(seen: Statement) -> str:
+def _plain(seen: Statement) -> str:  # noqa: PLR0911 - a list of cases
     if seen.record and not seen.joins:
         return "point"
     large = (seen.limit or 0) > 1000
     if large:
         return "bounded-large" if seen.where else "scan-large"
     if seen.joins:
-        return "join-key" if seen.key_equal else "join-bounded" if seen.limit is not None else "join"
+        return (
+            "join-key" if seen.key_equal else "join-bounded" if seen.limit is not None else "join"
+        )
     sole = seen.equal == 1 and not seen.ranges and "ORDER" not in seen.words
     if seen.key_equal or (sole and seen.limit == 1):
-        return "point" if seen.limit in (None, 1) and not seen.ranges and "ORDER" not in seen.words else "keyed-page"
+        return (
+            "point"
+            if seen.limit in (None, 1) and not seen.ranges and "ORDER" not in seen.words
+            else "keyed-page"
+        )
     if seen.limit is not None:
         return "bounded"
     if not seen.where:

@@ -1,27 +1,41 @@
 """What method, path and query string say: the shape of the resource that is asked for."""
 
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
+
 import re
 from typing import Final
 
 from classifier.features.intent import add_intent, rest_intent
 from classifier.features.magnitudes import bucket
 from classifier.features.request import Parts
+from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_known, is_plural, split_name, stem
 
-_VERSION: Final = re.compile(r"v?\d{1,2}(\.\d+){0,2}(alpha\d?|beta\d?|p\d+)?$|v\d+\w{0,8}$|\d{4}-\d{2}(-\d{2})?$", re.I)
+_VERSION: Final = re.compile(
+    r"v?\d{1,2}(\.\d+){0,2}(alpha\d?|beta\d?|p\d+)?$|v\d+\w{0,8}$|\d{4}-\d{2}(-\d{2})?$",
+    re.IGNORECASE,
+)
 _ID: Final = re.compile(
     r"-?\d+$|[0-9a-f]{8}-[0-9a-f]{4}|0x[0-9a-f]+$|[0-9a-f]{10,}$|\{.*\}$|:[a-z]|<.*>$|"
     r"[A-Za-z]{1,12}[_-](?=\w*\d)[A-Za-z0-9]{2,}$|[A-Z]{2,6}-?\d+|.*@.*|urn:|gid:|arn:|.*\d.*[A-Za-z].*\d|"
     r"(?=.*\d)[A-Za-z0-9_-]{9,}$|\d{4}-\d\d|~.*|[A-Za-z0-9_-]{20,}={1,2}$|.*\(.*\)$"
 )
-_FILE: Final = re.compile(r"\.([a-z][a-z0-9]{1,5})$", re.I)
-_STATIC: Final = frozenset("js css png jpg jpeg gif svg ico woff woff2 map webp html htm txt ttf".split())
-_EXPORTS: Final = frozenset("csv xlsx xls pdf zip gz tar tgz parquet ndjson jsonl dump sql bak".split())
-_PREFIXES: Final = frozenset("api rest rpc services service public internal admin restapi apis odata wp-json".split())
-ACTION_GROUPS: Final = frozenset(
-    "search count exists create update delete upsert auth health agg report export import bulk start "
-    "stop train infer generate embed media convert optimize graph maintain trace send tokenize".split()
-)
+_FILE: Final = re.compile(r"\.([a-z][a-z0-9]{1,5})$", re.IGNORECASE)
+_STATIC: Final = vocabulary("""
+    js css png jpg jpeg gif svg ico woff woff2 map webp html htm txt ttf
+""")
+_EXPORTS: Final = vocabulary("""
+    csv xlsx xls pdf zip gz tar tgz parquet ndjson jsonl dump sql bak
+""")
+_PREFIXES: Final = vocabulary("""
+    api rest rpc services service public internal admin restapi apis odata wp-json
+""")
+ACTION_GROUPS: Final = vocabulary("""
+    search count exists create update delete upsert auth health agg report export import bulk
+    start stop train infer generate embed media convert optimize graph maintain trace send
+    tokenize
+""")
 
 
 def is_id(segment: str) -> bool:
@@ -41,10 +55,30 @@ def kinds(segments: tuple[str, ...], method: str = "GET") -> list[str]:
     found: list[str] = []
     for position, segment in enumerate(segments):
         previous = found[-1] if found else ""
-        found.append(_kind(segment, previous, position))
+        kind = _kind(segment, previous, position)
+        if (
+            kind in ("word", "plural")
+            and previous == "plural"
+            and _is_named_after(segment, segments[position - 1])
+        ):
+            kind = "key"
+        found.append(kind)
     if method == "POST" and found and found[-1] == "key":
         found[-1] = "word"
     return found
+
+
+def _is_named_after(segment: str, collection: str) -> bool:
+    """Whether a segment is one of its collection by its name: `jobs/query_job`."""
+    words = split_name(segment)
+    if len(words) < 2:
+        return False
+    noun = stem(split_name(collection)[-1])
+    return (
+        words[-1] == "id"
+        or words[0] in ("my", "test", "example", "sample", "demo")
+        or (noun == words[-1] != words[0])
+    )
 
 
 def _kind(segment: str, previous: str, position: int) -> str:
@@ -55,7 +89,11 @@ def _kind(segment: str, previous: str, position: int) -> str:
     if not is_known(segment) and not segment.startswith(("_", "$")):
         if previous == "plural" and not (is_plural(segment) and segment.islower()):
             return "key"
-        if re.search(r"[A-Z].*[A-Z]|[^\w.:-]", segment) and previous in ("word", "") and "." in segment:
+        if (
+            re.search(r"[A-Z].*[A-Z]|[^\w.:-]", segment)
+            and previous in ("word", "")
+            and "." in segment
+        ):
             return "key"
     return "plural" if is_plural(segment) else "word"
 
@@ -64,7 +102,11 @@ def read_target(parts: Parts, bag: dict[str, float]) -> str:
     """Add the features of method, path and query; gives the shape of the target."""
     segments = tuple(s for s in parts.segments)
     found = kinds(segments, parts.method)
-    while segments and (found[0] == "version" or segments[0].lower() in _PREFIXES) and len(segments) > 1:
+    while (
+        segments
+        and (found[0] == "version" or segments[0].lower() in _PREFIXES)
+        and len(segments) > 1
+    ):
         segments, found = segments[1:], found[1:]
     method = parts.method if parts.method in _METHODS else "OTHER"
     shape = _shape(segments, found)
@@ -91,18 +133,30 @@ def read_rest_intent(parts: Parts, bag: dict[str, float]) -> None:
         if found[at] not in (*_KEYS, "version") and segment.lower() not in _PREFIXES
     ]
     keyed = bool(found) and found[-1] in _KEYS
+    bare = next(
+        (
+            key
+            for key, value in parts.query_params[:1]
+            if not value and re.match(r"[a-zA-Z_-]{3,30}$", key)
+        ),
+        "",
+    )
+    if bare:
+        literals, keyed = [*literals, bare], False
     verb, head, number = rest_intent(parts.method, literals, keyed=keyed)
     add_intent(bag, verb, head, number, "rest")
     bag[f"rest.do={parts.method}:{verb}:{head}:{number}"] = 1.0
 
 
-_METHODS: Final = frozenset(
-    "GET POST PUT PATCH DELETE HEAD OPTIONS PROPFIND REPORT SEARCH COPY MOVE MKCOL LOCK".split()
-)
+_METHODS: Final = vocabulary("""
+    GET POST PUT PATCH DELETE HEAD OPTIONS PROPFIND REPORT SEARCH COPY MOVE MKCOL LOCK
+""")
 _KEYS: Final = ("id", "key")
 
 
-def _shape(segments: tuple[str, ...], found: list[str]) -> str:
+def _shape(  # noqa: PLR0911 - a list of cases
+    segments: tuple[str, ...], found: list[str]
+) -> str:
     """`id`, `list`, `sub-list`, `sub-word`, `word`, `root`, `file`, `asset` or `custom`."""
     if not segments:
         return "root"

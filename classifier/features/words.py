@@ -1,27 +1,52 @@
 """Names into words, words into meanings: camelCase, snake_case and kebab-case alike."""
 
+# The cut-offs are the features; a name for each would say less than the number does.
+# ruff: noqa: PLR2004
+
 import re
 from functools import lru_cache
 from typing import Final
 
 from classifier.features.lexicon import GROUPS_BY_WORD, LITERALS
+from classifier.features.vocabulary import vocabulary
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _MAX_NAME: Final = 80
-_NOT_PLURAL: Final = frozenset(
-    "status news address access process analysis basis series-one is this has was as css js https "
-    "dns aws sms gps kubernetes sts ses sqs sns ls sudoers windows always us bus gas alias canvas "
-    "progress express address business success class pass press".split()
-)
-_PLURAL: Final = frozenset(
-    "people children media indices vertices news-items criteria edges nodes datasets data".split()
-)
+_NOT_PLURAL: Final = vocabulary("""
+    status news address access process analysis basis series-one is this has was as css js
+    https dns aws sms gps kubernetes sts ses sqs sns ls sudoers windows always us bus gas
+    alias canvas progress express address business success class pass press
+""")
+_PLURAL: Final = vocabulary("""
+    people children media indices vertices news-items criteria edges nodes datasets data
+""")
+
+
+def split_name(name: str) -> tuple[str, ...]:
+    """The lower-case words of an identifier, digits apart: `getUserByID2` has five."""
+    # Cut before the cache, so that long names of strangers do not fill the memory.
+    return _split(name[:_MAX_NAME])
 
 
 @lru_cache(maxsize=8192)
-def split_name(name: str) -> tuple[str, ...]:
-    """The lower-case words of an identifier, digits apart: `getUserByID2` has five."""
-    return tuple(word.lower() for word in _WORD.findall(name[:_MAX_NAME]))
+def _split(name: str) -> tuple[str, ...]:
+    words = [word.lower() for word in _WORD.findall(name)]
+    if len(words) == 1 and len(words[0]) > 6:
+        return _unglued(words[0])
+    return tuple(words)
+
+
+_GLUED: Final = re.compile(
+    r"(get|list|create|delete|update|set|send|import|export|dump|rescan|scan|verify|sign|add|remove|find|search|"
+    r"start|stop|run|load|upload|download|check|validate|decode|generate|insert|abort|cancel|lock|unlock|fetch|read|show)"
+    r"(one|many|all|by)?([a-z]{3,})$"
+)
+
+
+def _unglued(word: str) -> tuple[str, ...]:
+    """`getblockhash` is `get` and `blockhash`; words of the lexicon stay whole."""
+    found = None if groups(word) else _GLUED.match(word)
+    return tuple(part for part in found.groups() if part) if found else (word,)
 
 
 @lru_cache(maxsize=8192)
@@ -53,7 +78,6 @@ def groups(word: str) -> tuple[str, ...]:
     return ()
 
 
-@lru_cache(maxsize=8192)
 def is_plural(name: str) -> bool:
     """Whether the name's last word is a plural noun."""
     words = split_name(name)
@@ -65,9 +89,13 @@ def is_plural(name: str) -> bool:
     return len(last) > 3 and last[-1] == "s" and last[-2] not in "su" and last not in _NOT_PLURAL
 
 
-@lru_cache(maxsize=8192)
 def is_known(name: str) -> bool:
     """Whether a path segment is a word of APIs rather than somebody's key."""
+    return _known(name[:_MAX_NAME])
+
+
+@lru_cache(maxsize=8192)
+def _known(name: str) -> bool:
     if name.lower() in LITERALS:
         return True
     return any(word in LITERALS or groups(word) for word in split_name(name))
