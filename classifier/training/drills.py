@@ -89,6 +89,7 @@ def drills() -> list[Row]:
         *_models(),
         *_analytics(),
         *_calls(),
+        *_block_ranges(),
         *_graphql(),
         *_sql(),
         *_documents(),
@@ -301,6 +302,28 @@ def _calls() -> Iterator[_Made]:
     ]
     for at, (label, name, arguments) in enumerate(named):
         yield f"call{at % 5}", label, _call(at % 5, name, arguments)
+
+
+def _block_ranges() -> Iterator[_Made]:
+    """What a read of events costs is the width of its range, whatever the chain calls it."""
+    for at, method in enumerate(_EVENT_READS):
+        start = 18_000_000 + 977 * at
+        ranges = [
+            *((hex(start), hex(start + width), _GENERAL) for width in (0, 20, 400)),
+            (hex(start), hex(start + 2_000_000), _HIGH),
+            ("0x0", "latest", _HIGH),
+            ("earliest", "latest", _HIGH),
+        ]
+        for first, last, label in ranges:
+            chosen = {"fromBlock": first, "toBlock": last, "address": hex(start * 7_919)}
+            question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": [chosen]}
+            yield "range", label, _view("POST", "/", question)
+
+
+_EVENT_READS: Final = _words("""
+    eth_getLogs eth_getFilterLogs getLogs get_events trace_filter queryEvents starknet_getEvents
+    klay_getLogs chain_getEvents fetchTransfers
+""")
 
 
 def _call(style: int, name: str, arguments: dict[str, object]) -> RequestView:
