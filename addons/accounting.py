@@ -50,8 +50,8 @@ class Observer(Protocol):
         """A request got its label, `seconds` after it was whole."""
         ...
 
-    def finished(self, label: Label, status: int | None, seconds: float) -> None:
-        """A request ended; `status` is None if the client got none."""
+    def finished(self, label: Label, pool: Label, status: int | None, seconds: float) -> None:
+        """A request ended; `status` is None if it did not get a whole answer."""
         ...
 
 
@@ -87,7 +87,7 @@ class Ledger:
         """The open entry of a flow."""
         return self._active.get(flow_id)
 
-    def open(self, flow_id: str, view: RequestView, route: Route, arrived: float) -> Active:
+    def open(self, flow_id: str, view: RequestView, route: Route, arrived: float) -> None:
         """Enter a request that has just been routed; it arrived at `arrived` (monotonic)."""
         now = self._clock()
         active = Active(
@@ -101,14 +101,13 @@ class Ledger:
         )
         self._active[flow_id] = active
         self._observer.decided(route.classification, now - arrived)
-        return active
 
     def close(self, flow_id: str, status: int | None, failure: Failure | None = None) -> None:
         """Close an entry; a flow without one is none of ours.
 
         Args:
             flow_id: The flow that ended.
-            status: What the client got; None if it got no status.
+            status: What the client got; None if it got no whole answer.
             failure: Why it did not end well.
         """
         active = self._active.pop(flow_id, None)
@@ -116,12 +115,12 @@ class Ledger:
             return
         active.route.lease.release(failed=failure is Failure.WORKER_FAILED)
         ended = self._clock()
-        label = active.route.classification.label
-        self._observer.finished(label, status, ended - active.arrived)
+        label, pool = active.route.classification.label, active.route.lease.pool.label
+        self._observer.finished(label, pool, status, ended - active.arrived)
         self.feed.publish(_event(active, status, failure, ended))
 
     def drop(self, flow_id: str) -> None:
-        """Close an entry whose request never left: nothing is counted."""
+        """Close an entry whose request never left: its end is neither counted nor published."""
         if (active := self._active.pop(flow_id, None)) is not None:
             active.route.lease.release()
 

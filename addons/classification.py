@@ -9,6 +9,7 @@ Invariants:
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -38,6 +39,11 @@ FALLBACK_REASONS = tuple(dict.fromkeys((*FAILURE_REASONS, *FallbackReason)))
 def fallback(reason: str) -> Classification:
     """The decision that stands in for one: general, known to be no more than a default."""
     return Classification(Label.GENERAL, 0.0, Source.FALLBACK, reason)
+
+
+def failure_text(error: Exception) -> str:
+    """Type and place of an unforeseen error. Its message stays out: it may repeat a payload."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +143,9 @@ class LabelSource:
             answer = await self._ask(view)
         except ClassifierError as exc:
             return fallback(exc.reason)
-        except Exception:
+        except Exception as exc:
             # Supervisor of a background task: nothing above it would see the error.
-            logger.exception("asking the classifier failed")
+            logger.error("asking the classifier failed: %s", failure_text(exc))
             return fallback(FallbackReason.INTERNAL)
         if self._limits.cache_entries and not answer.provisional:
             self._cache[key] = answer

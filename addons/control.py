@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, override
 
@@ -22,6 +23,7 @@ from classifier.contracts import Label
 
 KEEPALIVE_SECONDS = 15.0
 DEFAULT_DECISIONS = 100
+MAX_LIMIT_DIGITS = 18
 
 
 class ControlApp:
@@ -80,7 +82,7 @@ class ControlApp:
         limit = request.query_params.get("limit", str(DEFAULT_DECISIONS))
         if not (limit.isascii() and limit.isdigit()):
             return PlainTextResponse("limit must be a whole number\n", status_code=400)
-        events = self._feed.recent(int(limit[:9]))
+        events = self._feed.recent(int(limit) if len(limit) <= MAX_LIMIT_DIGITS else sys.maxsize)
         return JSONResponse({"decisions": [event.as_json() for event in events]})
 
     async def _events(self, request: Request) -> Response:
@@ -89,8 +91,10 @@ class ControlApp:
             queue = subscription.enter_context(self._feed.subscribe())
         except TooManySubscribersError:
             return PlainTextResponse("too many readers; close one\n", status_code=503)
+        # In one step with subscribing, so that no event comes twice and none is missed.
+        recent = self._feed.recent(queue.maxsize, request.headers.get("last-event-id"))
         return StreamingResponse(
-            self._stream(subscription, queue, request.headers.get("last-event-id")),
+            self._stream(subscription, queue, recent),
             media_type="text/event-stream",
             headers={"cache-control": "no-store"},
         )
@@ -99,12 +103,12 @@ class ControlApp:
         self,
         subscription: contextlib.ExitStack,
         queue: asyncio.Queue[DecisionEvent],
-        last_event_id: str | None,
+        recent: list[DecisionEvent],
     ) -> AsyncIterator[str]:
         closing = asyncio.ensure_future(self.closing.wait())
         with subscription, _cancelled(closing):
             yield ": the last decisions first, then live ones\n\n"
-            for event in self._feed.recent(queue.maxsize, last_event_id):
+            for event in recent:
                 yield _sse(event)
             while not self.closing.is_set():
                 waiting = asyncio.ensure_future(queue.get())

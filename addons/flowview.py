@@ -5,14 +5,19 @@ import json
 from mitmproxy import http
 
 from addons.routing import (
+    RESERVED_PREFIX,
     RESERVED_REQUEST_HEADERS,
-    RESERVED_RESPONSE_PREFIX,
     Rejection,
     Route,
 )
 from classifier.contracts import Label, RequestView, semantic_headers
 
 METADATA_KEY = "router"
+MAX_LENGTH_DIGITS = 18
+
+# mitmproxy tells whose fault an error is by its text alone.
+CLIENT_LEFT_MESSAGES = ("Client disconnected", "Connection killed", "stream reset by client")
+CLIENT_FAULT_MESSAGES = ("HTTP/1 protocol error", "Request body exceeds")
 
 MARKERS = {
     Label.FAST_PATH: ":zap:",
@@ -27,7 +32,8 @@ def announced_body_bytes(message: http.Message) -> int | None:
     if "transfer-encoding" in message.headers:
         return None
     length = message.headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
+    usable = length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS
+    return int(length) if usable else None
 
 
 def view_of(request: http.Request, max_body_bytes: int) -> RequestView:
@@ -59,20 +65,21 @@ def _view(request: http.Request, body: bytes, body_bytes: int) -> RequestView:
 def apply(flow: http.HTTPFlow, route: Route) -> None:
     """Send the flow to the route's worker: only address and routing headers change."""
     request = flow.request
-    host_header = request.host_header
     worker = route.lease.worker
     request.scheme = worker.scheme
-    request.host = worker.host
-    request.port = worker.port
-    # Setting the host rewrites the Host header; the worker shall see the client's.
-    request.host_header = host_header
-    if not (request.is_http2 or request.is_http3):
-        # An absolute-form target would name another authority than the worker's: origin form.
-        request.authority = ""
-    for name in RESERVED_REQUEST_HEADERS:
+    # Not `request.host`, which rewrites the Host header: the worker shall see the client's.
+    request.data.host = worker.host
+    request.data.port = worker.port
+    # An absolute-form target would name another authority than the worker's: origin form.
+    request.authority = ""
+    for name in [name for name in request.headers if _is_reserved(name.lower())]:
         request.headers.pop(name, None)
     for name, value in route.headers():
         request.headers[name] = value
+
+
+def _is_reserved(name: str) -> bool:
+    return name in RESERVED_REQUEST_HEADERS or name.startswith(RESERVED_PREFIX)
 
 
 def annotate(flow: http.HTTPFlow, route: Route) -> None:
@@ -93,6 +100,15 @@ def annotate(flow: http.HTTPFlow, route: Route) -> None:
         "cached": decided.cached,
         "worker": route.lease.worker.name,
     }
+
+
+def is_clients_fault(flow: http.HTTPFlow) -> bool:
+    """Whether a flow failed because the client left, or broke the protocol while it sent."""
+    message = flow.error.msg if flow.error else ""
+    if message.startswith(CLIENT_LEFT_MESSAGES):
+        return True
+    unfinished = flow.request.timestamp_end is None
+    return unfinished and message.startswith(CLIENT_FAULT_MESSAGES)
 
 
 def reject(flow: http.HTTPFlow, rejection: Rejection) -> None:
@@ -121,7 +137,7 @@ def is_stream(response: http.Response, max_buffered_bytes: int) -> bool:
 
 def tell_client(response: http.Response, headers: dict[str, str]) -> None:
     """Set our response headers; a worker's values under our names are dropped."""
-    ours = [name for name in response.headers if name.lower().startswith(RESERVED_RESPONSE_PREFIX)]
+    ours = [name for name in response.headers if name.lower().startswith(RESERVED_PREFIX)]
     for name in ours:
         response.headers.pop(name, None)
     for name, value in headers.items():

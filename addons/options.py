@@ -5,8 +5,9 @@ import difflib
 import logging
 from typing import Any, Protocol
 
-from mitmproxy import ctx
+from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy.mode_specs import ProxyMode
 
 from addons.settings import OPTION_PREFIX, RouterSettings, option_names
 from classifier.configuration import SettingsError, exit_with, load
@@ -21,6 +22,11 @@ PROXY_OPTIONS: dict[str, Any] = {
     "keep_host_header": True,
     # With the Host header kept, mitmproxy would serve its own pages to `Host: mitm.it`.
     "onboarding": False,
+    # mitmproxy forwards an HTTP/2 body of unknown length to an HTTP/1 worker without framing: the
+    # worker takes it for a second request.
+    "http2": False,
+    # It would stream to the mode's own target before the request hook chose a worker.
+    "stream_large_bodies": None,
 }
 
 
@@ -68,11 +74,20 @@ def refuse_bad_options() -> None:
             msg = f"unknown option {name}{hint}"
             raise SettingsError(msg)
     load(RouterSettings, **{names[name]: _plain(name, value) for name, value in given.items()})
+    try:
+        # What we could read mitmproxy may still refuse (`yes` for a bool), and then drop us.
+        ctx.options.process_deferred()
+    except (exceptions.OptionsError, TypeError) as exc:
+        raise SettingsError(str(exc)) from exc
 
 
 def _plain(name: str, value: _Unconverted | object) -> object:
     texts = getattr(value, "val", None)
     if texts is None:
+        expected = type(ctx.options.default(name))
+        if type(value) is not expected:
+            msg = f"{name}: {value!r} in mitmproxy's config.yaml is not of type {expected.__name__}"
+            raise SettingsError(msg)
         return value
     if len(texts) != 1:
         msg = f"{name}: give one value, like --set {name}=VALUE"
@@ -112,15 +127,20 @@ def ensure_reverse_mode(port: int) -> bool:
     Raises:
         SettingsError: If the user chose a mode in which there is nothing to route.
     """
-    modes = list(ctx.options.mode)
-    if modes == ["regular"]:
-        at = "" if ctx.options.listen_port else f"@{port}"
-        ctx.options.update(mode=[f"{UNROUTED_MODE}{at}"])
-        return True
+    before = list(ctx.options.mode)
+    modes = [UNROUTED_MODE] if before == ["regular"] else before
     if not all(mode.startswith("reverse:http") for mode in modes):
         msg = f"mode {', '.join(modes)} cannot be routed; start with --mode {UNROUTED_MODE}"
         raise SettingsError(msg)
-    return False
+    if len(modes) == 1 and not ctx.options.listen_port:
+        mode = ProxyMode.parse(modes[0])
+        # Its default port mitmproxy has opened already.
+        if mode.custom_listen_port is None and mode.listen_port() != port:
+            modes = [f"{modes[0]}@{port}"]
+    if modes == before:
+        return False
+    ctx.options.update(mode=modes)
+    return True
 
 
 async def exit_unless_listening(port: int) -> None:

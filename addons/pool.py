@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import override
 from urllib.parse import urlsplit
 
+from classifier.configuration import shown_url
 from classifier.contracts import Label
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -54,7 +55,7 @@ class Worker:
 
 
 def _not_an_upstream(url: str) -> str:
-    return f"{url!r} is not an upstream; write scheme, host and port, like http://localhost:9001"
+    return f"{shown_url(url)!r} is not an upstream; write scheme, host and port, like http://localhost:9001"
 
 
 def parse_workers(upstreams: str) -> tuple[Worker, ...]:
@@ -113,8 +114,15 @@ class Lease:
 class Pool:
     """Interchangeable workers for one label, served in turn (round robin)."""
 
-    def __init__(self, label: Label, workers: Sequence[Worker]) -> None:
+    def __init__(
+        self, label: Label, workers: Sequence[Worker], before: "Pool | None" = None
+    ) -> None:
         """A pool of at least one worker.
+
+        Args:
+            label: The label whose requests it serves.
+            workers: Its workers, in the order in which they are served.
+            before: The pool that this one replaces; workers that stay keep their state.
 
         Raises:
             ValueError: If there is no worker.
@@ -123,7 +131,10 @@ class Pool:
             msg = f"pool {label} has no worker"
             raise ValueError(msg)
         self.label = label
-        self.states = tuple(WorkerState(worker) for worker in workers)
+        known = {state.worker: state for state in before.states} if before else {}
+        self.states: tuple[WorkerState, ...] = tuple(
+            known.get(worker) or WorkerState(worker) for worker in workers
+        )
         self._next = 0
 
     @property

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layer import NextLayer
 
 from addons import flowview, options, routing, transport
 from addons.accounting import BAD_GATEWAY, Active, Failure, Ledger
+from addons.classification import failure_text
 from addons.control import ControlApp, ControlServer
 from addons.feed import DecisionFeed
 from addons.labels import ServiceLabels
@@ -38,7 +39,9 @@ from classifier.contracts import Label, RequestView
 
 logger = logging.getLogger(__name__)
 
-CLIENT_LEFT_MESSAGES = frozenset({"Client disconnected.", "Connection killed."})
+# A little longer than the control port takes to let its readers go.
+CLOSE_SECONDS = 3.0
+START_ONLY = ("proxy_port", "metrics_host", "metrics_port", "decision_history")
 
 
 class SemanticRouter:
@@ -54,6 +57,7 @@ class SemanticRouter:
         self._ledger: Ledger
         self._labels: ServiceLabels
         self._control: ControlServer | None = None
+        self._serving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # Life of the addon
@@ -77,6 +81,9 @@ class SemanticRouter:
             if not self._configured:
                 exit_with(str(exc))
             raise exceptions.OptionsError(str(exc)) from exc
+        if self._configured and (fixed := changed_at_start_only(self.settings, settings)):
+            msg = f"{fixed} can only be set at the start; restart to change it"
+            raise exceptions.OptionsError(msg)
         self._take_over(settings)
 
     def running(self) -> None:
@@ -94,7 +101,7 @@ class SemanticRouter:
             not_ready=not_ready,
         )
         self._control = ControlServer(app, sock)
-        self._keep(self._control.serve())
+        self._serving = self._keep(self._control.serve())
         logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
 
     def done(self) -> asyncio.Task[None] | None:
@@ -103,7 +110,7 @@ class SemanticRouter:
             self._control.close()
         if not self._configured:
             return None
-        return self._keep(self._labels.close())
+        return self._keep(self._end())
 
     # Life of a flow
 
@@ -120,7 +127,7 @@ class SemanticRouter:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Route requests whose body is too long to be held, from their headers alone."""
         length = flowview.announced_body_bytes(flow.request)
-        if length is None or length <= self.settings.stream_body_bytes:
+        if flow.response or flow.error or not length or length <= self.settings.stream_body_bytes:
             return
         await self._route(flow, flowview.head_view_of(flow.request))
         flow.request.stream = flow.response is None
@@ -147,7 +154,7 @@ class SemanticRouter:
 
     def error(self, flow: http.HTTPFlow) -> None:
         """Account for a request that failed: by the worker's fault, unless the client left."""
-        if flow.error is not None and flow.error.msg in CLIENT_LEFT_MESSAGES:
+        if flowview.is_clients_fault(flow):
             self._ledger.close(flow.id, None, Failure.CLIENT_DISCONNECTED)
             return
         status = BAD_GATEWAY if flow.response is None else flow.response.status_code
@@ -175,9 +182,9 @@ class SemanticRouter:
             self._ledger.open(flow.id, view, route, arrived)
             flowview.apply(flow, route)
             flowview.annotate(flow, route)
-        except Exception:
+        except Exception as exc:
             # Supervisor: mitmproxy would log the error and send the flow to the mode's own target.
-            logger.exception("routing failed")
+            logger.error("routing failed: %s", failure_text(exc))
             self._ledger.drop(flow.id)
             telemetry.rejected()
             flowview.reject(flow, routing.INTERNAL_ERROR)
@@ -188,7 +195,7 @@ class SemanticRouter:
         self.pools = {
             label: known
             if (known := self.pools.get(label)) and known.workers == workers[label]
-            else Pool(label, workers[label])
+            else Pool(label, workers[label], self.pools.get(label))
             for label in workers
         }
         if not self._configured:
@@ -201,6 +208,11 @@ class SemanticRouter:
         self.settings = settings
         self._configured = True
         telemetry.watch(self._gauges())
+
+    async def _end(self) -> None:
+        await self._labels.close()
+        if self._serving is not None:
+            await asyncio.wait({self._serving}, timeout=CLOSE_SECONDS)
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -218,6 +230,14 @@ class SemanticRouter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def changed_at_start_only(before: RouterSettings, after: RouterSettings) -> str | None:
+    """The first changed setting that a running proxy cannot take over."""
+    for name in START_ONLY:
+        if getattr(before, name) != getattr(after, name):
+            return name.upper()
+    return None
 
 
 def client_headers(active: Active) -> dict[str, str]:

@@ -17,7 +17,8 @@ RESERVED_REQUEST_HEADERS = frozenset({
 })  # fmt: skip
 """Ours alone: a client's values never reach a worker."""
 
-RESERVED_RESPONSE_PREFIX = "x-slb-"
+RESERVED_PREFIX = "x-slb-"
+"""Of the headers that clients get from us: not theirs to send, nor a worker's."""
 
 
 @dataclass(frozen=True, slots=True)

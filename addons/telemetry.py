@@ -111,17 +111,16 @@ class Telemetry:
             self.registry.register(collector)
         self._state = _StateCollector()
         self.registry.register(self._state)
+        requests = Counter(
+            "slb_requests_total",
+            "Finished requests; status_class none: the client got no whole answer.",
+            ["label", "pool", "status_class"],
+            registry=self.registry,
+        )
         self._requests = {
-            (label, status_class): counter.labels(label, label, status_class)
-            for counter in (
-                Counter(
-                    "slb_requests_total",
-                    "Finished requests; status_class none: the client got no status.",
-                    ["label", "pool", "status_class"],
-                    registry=self.registry,
-                ),
-            )
+            (label, pool, status_class): requests.labels(label, pool, status_class)
             for label in Label
+            for pool in Label
             for status_class in STATUS_CLASSES
         }
         decisions = Counter(
@@ -179,10 +178,10 @@ class Telemetry:
         if fell_back:
             self._fallbacks[classification.reason].inc()
 
-    def finished(self, label: Label, status: int | None, seconds: float) -> None:
-        """A routed request ended; `status` is None if the client got none."""
-        self._requests[label, status_class(status)].inc()
-        self._request_seconds[label].observe(seconds)
+    def finished(self, label: Label, pool: Label, status: int | None, seconds: float) -> None:
+        """A routed request ended; `status` is None if it did not get a whole answer."""
+        self._requests[label, pool, status_class(status)].inc()
+        self._request_seconds[pool].observe(seconds)
 
     def rejected(self) -> None:
         """A request was answered here."""

@@ -27,9 +27,10 @@ _ERRORS = {
 
 
 class JsonErrorServer(Http1Server):
-    """`Http1Server` whose own errors are JSON and name no address.
+    """`Http1Server` that tells of upstream errors in JSON and names no address.
 
-    mitmproxy's is an HTML page with the upstream's address and the proxy's version.
+    mitmproxy's is an HTML page with the upstream's address and the proxy's version. A request that
+    cannot even be parsed still gets that page, which then repeats only the request itself.
     """
 
     @override
@@ -54,11 +55,13 @@ def error_response(status: int) -> bytes:
 def harden(nextlayer: layer.NextLayer) -> None:
     """Give a client connection that speaks HTTP/1 our server side.
 
-    Works on the layer that mitmproxy has just chosen: its client connection is not set up yet,
-    and the place for it is one that `HttpLayer` leaves alone when it is taken.
+    Works on the layers that mitmproxy has just chosen, with TLS or without: the client connection
+    of their `HttpLayer` is not set up yet, and its place is left alone when it is taken. HTTP/2 is
+    switched off (`addons.options`), so it is HTTP/1 that is spoken there.
     """
-    chosen = nextlayer.layer
-    if type(chosen) is not HttpLayer or chosen.context.client.alpn == b"h2":
-        return
-    server = JsonErrorServer(chosen.context.fork())
-    chosen.connections.setdefault(chosen.context.client, server)
+    chosen: object = nextlayer.layer
+    while chosen is not None and type(chosen) is not HttpLayer:
+        chosen = getattr(chosen, "child_layer", None)
+    if isinstance(chosen, HttpLayer):
+        server = JsonErrorServer(chosen.context.fork())
+        chosen.connections.setdefault(chosen.context.client, server)

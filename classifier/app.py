@@ -59,6 +59,7 @@ def build(settings: ClassifierSettings) -> Service:
         min_confidence=model.min_confidence if min_confidence is None else min_confidence,
         cache=cache,
         metrics=metrics,
+        clock=time.monotonic,
         second_opinion=None
         if llm is None
         else SecondOpinion(llm.ask, lambda: llm.available, settings.llm_max_inflight),
@@ -136,16 +137,18 @@ async def _refuse(request: Request, exc: Exception) -> JSONResponse:
         text = "the question is JSON; send it with content-type: application/json"
         return JSONResponse({"error": {"code": "not_json", "message": text}}, status_code=415)
     faults = exc.errors() if isinstance(exc, RequestValidationError) else []
-    text = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}:"
-        f" {str(fault['msg']).removeprefix('Value error, ')}"
-        for fault in faults[:5]
-    )
+    # One fault, by the field's own name: what stands below it comes from the payload.
+    name, fault = "body", "cannot be read"
+    if faults:
+        place = faults[0]["loc"]
+        name = str(place[1]) if len(place) > 1 and isinstance(place[1], str) else name
+        fault = str(faults[0]["msg"]).removeprefix("Value error, ")
+    text = f"{name}: {fault}"
     return JSONResponse({"error": {"code": "bad_request", "message": text}}, status_code=422)
 
 
 class BoundedBody:
-    """Refuses request bodies over a size with 413, before they are in memory."""
+    """Refuses request bodies over a size with 413, however they are framed."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         """Wrap an application."""
@@ -153,33 +156,31 @@ class BoundedBody:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request: its body is read here and handed on whole."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_bytes:
+        body = await self._read(receive)
+        if body is None:
             await self._too_large()(scope, receive, send)
             return
-        received = 0
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def bounded() -> Message:
-            nonlocal received
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body, or None if it is too large."""
+        body = bytearray()
+        while len(body) <= self._max_bytes:
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise _BodyTooLargeError
-            return message
-
-        try:
-            await self._app(scope, bounded, send)
-        except _BodyTooLargeError:
-            await self._too_large()(scope, receive, send)
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                return bytes(body) if len(body) <= self._max_bytes else None
+        return None
 
     def _too_large(self) -> JSONResponse:
         message = f"the question has over {self._max_bytes} bytes; send a prefix of the payload"
         return JSONResponse({"error": {"code": "too_large", "message": message}}, status_code=413)
-
-
-class _BodyTooLargeError(Exception):
-    """More bytes came than are taken."""

@@ -5,6 +5,8 @@ fault looks the same everywhere: one line that names the variable, what is wrong
 what to write instead.
 """
 
+import errno
+import re
 import socket
 import sys
 from types import NoneType
@@ -45,18 +47,24 @@ def http_url(value: str) -> str:
     """Check that `value` is the base URL of an HTTP service; return it without a trailing slash.
 
     Raises:
-        ValueError: If scheme or host is missing, or the port is not a port.
+        ValueError: If scheme or host is missing, the port is not a port, or there is a query.
     """
+    text = value.strip()
     try:
-        parts = urlsplit(value.strip())
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        parts = urlsplit(text)
         _ = parts.port
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
     except ValueError:
         usable = False
-    if not usable or any(char.isspace() for char in value.strip()):
-        msg = f"{value!r} is not a URL; write it like http://localhost:8001"
+    if not usable or not text.isprintable() or set(text) & set(" ?#"):
+        msg = f"{shown_url(text)!r} is not a URL; write it like http://localhost:8001"
         raise ValueError(msg)
-    return value.strip().rstrip("/")
+    return text.rstrip("/")
+
+
+def shown_url(url: str) -> str:
+    """A URL fit for logs and messages: without user and password."""
+    return re.sub(r"//[^/@]*@", "//***@", url)
 
 
 type HttpUrl = Annotated[str, AfterValidator(http_url)]
@@ -109,8 +117,7 @@ def listen(host: str, port: int, prefix: str) -> socket.socket:
         )[0]
         sock = socket.socket(family, kind, proto)
     except OSError as exc:
-        msg = f"{prefix}_HOST: {host!r} is no address ({exc.strerror}); write one like 127.0.0.1"
-        raise SettingsError(msg) from exc
+        raise SettingsError(_no_address(host, prefix, exc)) from exc
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -118,9 +125,18 @@ def listen(host: str, port: int, prefix: str) -> socket.socket:
         sock.setblocking(False)
     except OSError as exc:
         sock.close()
+        if exc.errno == errno.EADDRNOTAVAIL:
+            raise SettingsError(_no_address(host, prefix, exc)) from exc
         msg = f"{prefix}_PORT: cannot listen on {host}:{port} ({exc.strerror}); set a free port"
         raise SettingsError(msg) from exc
     return sock
+
+
+def _no_address(host: str, prefix: str, error: OSError) -> str:
+    return (
+        f"{prefix}_HOST: {host!r} is no address of this machine ({error.strerror});"
+        " write one like 127.0.0.1"
+    )
 
 
 def explain(error: ValidationError) -> str:
@@ -134,5 +150,6 @@ def explain(error: ValidationError) -> str:
 def _fault_text(fault: dict[str, Any]) -> str:
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
-    text = str(fault["msg"]).partition(",")[0].removeprefix("Input ")
-    return f"{fault['input']!r} {text}"
+    text = str(fault["msg"]).partition(", unable to ")[0].removeprefix("Input ")
+    given = fault["input"]
+    return f"{(shown_url(given) if isinstance(given, str) else given)!r} {text}"

@@ -1,7 +1,8 @@
 """The public face of the classifier: labels, the request it sees, the answer it gives.
 
-The proxy imports this module and `classifier.client`, and nothing else of this package.
-Values inside a process are frozen dataclasses; the two pydantic models are what goes over the wire.
+The proxy imports this module and `classifier.client`, what every program of the product shares
+(`classifier.configuration`, `classifier.redaction`), and nothing else of this package. Values
+inside a process are frozen dataclasses; the two pydantic models are what goes over the wire.
 """
 
 import base64
@@ -11,12 +12,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 MAX_PAYLOAD_BYTES = 1_048_576
 """The largest payload `POST /classify` takes; callers send a prefix of longer bodies."""
+
+MAX_METHOD_CHARS = 32
+MAX_PATH_CHARS = 65_536
+MAX_HEADER_CHARS = 1_024
 
 SEMANTIC_HEADERS = frozenset({
     "accept",
@@ -103,18 +108,23 @@ def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str
     )
 
 
+def _wire_text(text: str, max_chars: int) -> str:
+    """`text` as JSON can hold it: HTTP's own text may be any bytes, kept as surrogates."""
+    return text[:max_chars].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 class ClassifyRequest(BaseModel):
     """Body of `POST /classify`. `{"payload": <anything>}` alone is enough."""
 
     # A newer proxy may ask an older classifier while both are rolled out.
     model_config = ConfigDict(extra="ignore")
 
-    method: Annotated[str, Field(max_length=32, description="HTTP method")] = "POST"
+    method: Annotated[str, Field(max_length=MAX_METHOD_CHARS, description="HTTP method")] = "POST"
     path: Annotated[
-        str, Field(max_length=65_536, description="request target, query string included")
+        str, Field(max_length=MAX_PATH_CHARS, description="request target, query string included")
     ] = "/"
     content_type: Annotated[
-        str | None, Field(max_length=1_024, description="Content-Type of the request")
+        str | None, Field(max_length=MAX_HEADER_CHARS, description="Content-Type of the request")
     ] = None
     headers: Annotated[
         dict[str, str], Field(max_length=64, description="headers; all but a few are ignored")
@@ -137,7 +147,9 @@ class ClassifyRequest(BaseModel):
         if self.payload is not None and self.payload_base64 is not None:
             msg = "give payload or payload_base64, not both"
             raise ValueError(msg)
-        self._body()
+        if len(self._body()) > MAX_PAYLOAD_BYTES:
+            msg = f"the payload has over {MAX_PAYLOAD_BYTES} bytes; send its beginning"
+            raise ValueError(msg)
         return self
 
     def _body(self) -> bytes:
@@ -170,19 +182,23 @@ class ClassifyRequest(BaseModel):
         )
 
     @classmethod
-    def from_view(cls, view: RequestView, deadline_ms: int | None = None) -> Self:
-        """The wire form of a view; the body travels as text when it is UTF-8."""
+    def from_view(cls, view: RequestView, deadline_ms: int | None = None) -> "ClassifyRequest":
+        """The wire form of a view; the body travels as text when it is UTF-8.
+
+        Whatever the client sent, the question fits the contract: what is too long is cut, what is
+        not UTF-8 is replaced. Nothing is checked a second time, for this runs once per cache miss.
+        """
         text: str | None = None
         encoded: str | None = None
         try:
             text = view.body.decode("utf-8")
         except UnicodeDecodeError:
             encoded = base64.b64encode(view.body).decode("ascii")
-        return cls(
-            method=view.method,
-            path=view.path,
-            content_type=view.content_type,
-            headers=dict(view.headers),
+        return cls.model_construct(
+            method=_wire_text(view.method, MAX_METHOD_CHARS),
+            path=_wire_text(view.path, MAX_PATH_CHARS),
+            content_type=_wire_text(view.content_type, MAX_HEADER_CHARS),
+            headers={name: _wire_text(value, MAX_HEADER_CHARS) for name, value in view.headers},
             payload=text,
             payload_base64=encoded,
             body_bytes=view.body_bytes,
@@ -195,7 +211,8 @@ class ClassifyResponse(BaseModel):
 
     label: Label
     confidence: Annotated[float, Field(ge=0, le=1)]
-    source: Source
+    # A service that cannot decide says so by its status: a fallback is the caller's to make.
+    source: Literal[Source.LOCAL, Source.LLM]
     reasoning: Annotated[str, Field(max_length=1_000)]
     latency_ms: Annotated[float, Field(ge=0, description="time spent inside the classifier")]
     cached: bool = False
@@ -205,7 +222,14 @@ class ClassifyResponse(BaseModel):
 
     @classmethod
     def from_classification(cls, decided: Classification, latency_ms: float) -> Self:
-        """The wire form of a classification."""
+        """The wire form of a classification.
+
+        Raises:
+            ValueError: If it is a fallback.
+        """
+        if decided.source is Source.FALLBACK:
+            msg = "a fallback is no answer"
+            raise ValueError(msg)
         return cls(
             label=decided.label,
             confidence=decided.confidence,

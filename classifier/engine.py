@@ -5,6 +5,7 @@ Invariants:
 * Equal questions call the LLM once, however many ask at the same time.
 * At most `llm_max_inflight` questions are at the LLM.
 * What the LLM says after a deadline fills the cache all the same.
+* A question that the LLM could not answer is not put to it again for `FAILED_QUESTION_SECONDS`.
 """
 
 import asyncio
@@ -12,10 +13,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from cachetools import TTLCache
+
 from classifier.cache import DecisionCache
-from classifier.contracts import Classification, RequestView
+from classifier.contracts import Classification, RequestView, Source
 from classifier.llm import LlmError
 from classifier.metrics import Metrics
+
+FAILED_QUESTION_SECONDS = 60.0
+MAX_FAILED_QUESTIONS = 4_096
 
 
 class LocalDecider(Protocol):
@@ -51,6 +57,7 @@ class Engine:
         min_confidence: float,
         cache: DecisionCache,
         metrics: Metrics,
+        clock: Callable[[], float],
         second_opinion: SecondOpinion | None = None,
     ) -> None:
         """A cascade over the given parts.
@@ -60,6 +67,7 @@ class Engine:
             min_confidence: Below it the second opinion is asked.
             cache: Where answers are kept.
             metrics: Observer of cache and LLM.
+            clock: Monotonic seconds.
             second_opinion: None if no LLM is configured.
         """
         self._model = model
@@ -68,6 +76,9 @@ class Engine:
         self._metrics = metrics
         self._second_opinion = second_opinion
         self._questions: dict[bytes, asyncio.Task[Classification]] = {}
+        self._failed: TTLCache[bytes, bool] = TTLCache(
+            MAX_FAILED_QUESTIONS, FAILED_QUESTION_SECONDS, timer=clock
+        )
 
     @property
     def llm_inflight(self) -> int:
@@ -82,12 +93,12 @@ class Engine:
             deadline_seconds: Answer within this time; None waits for the LLM to end.
         """
         key = view.fingerprint()
-        if (known := self._cache.get(key)) is not None and not self._worth_asking(known):
+        if (known := self._cache.get(key)) is not None and not self._worth_asking(key, known):
             self._metrics.cache_hits.inc()
             return known
         self._metrics.cache_misses.inc()
         local = replace(known, cached=False) if known else self._model.classify(view)
-        if not self._worth_asking(local):
+        if not self._worth_asking(key, local):
             self._cache.put(key, local)
             return local
         question = self._questions.get(key) or self._ask(key, view, local)
@@ -104,11 +115,13 @@ class Engine:
             question.cancel()
         await asyncio.gather(*questions, return_exceptions=True)
 
-    def _worth_asking(self, decided: Classification) -> bool:
+    def _worth_asking(self, key: bytes, decided: Classification) -> bool:
         """Whether a second opinion is both of use and to be had."""
         second = self._second_opinion
-        unsure = decided.source == "local" and decided.confidence < self._min_confidence
-        return unsure and second is not None and second.available()
+        if second is None or decided.source is not Source.LOCAL:
+            return False
+        unsure = decided.confidence < self._min_confidence
+        return unsure and key not in self._failed and second.available()
 
     def _ask(
         self, key: bytes, view: RequestView, local: Classification
@@ -130,7 +143,9 @@ class Engine:
             answer = await second.ask(view)
         except LlmError as exc:
             self._metrics.llm_failed(exc.reason)
-            # Not kept: the next one like it may find the LLM in better health.
+            self._failed[key] = True
+            self._cache.put(key, local)
+            # The caller shall not keep it: the LLM may yet answer, after a while.
             return replace(local, provisional=True)
         self._cache.put(key, answer)
         return answer

@@ -1,5 +1,6 @@
 """Prometheus metrics of the classifier service, as an observer of the engine."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -60,7 +61,7 @@ class RecentLatencies:
         if not self._seconds:
             return float("nan")
         ordered = sorted(self._seconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 class Metrics:

@@ -114,6 +114,7 @@ class Classifier:
             "500": PlainTextResponse("Traceback: secret", status_code=500),
             "unknown label": JSONResponse({**answer, "label": "free-lunch"}),
             "not json": PlainTextResponse("<html>"),
+            "fallback": JSONResponse({**answer, "source": "fallback"}),
             "empty": Response(),
             "huge": JSONResponse({**answer, "padding": "x" * 10_000_000}),
         }.get(self.mode, JSONResponse(answer))

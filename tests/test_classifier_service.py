@@ -88,6 +88,8 @@ def test_binary_payloads_come_in_base64(service) -> None:
         (b'{"payload_base64": "%%%"}', 422, "bad_request"),
         (b'{"path": 7, "payload": "canary-secret"}', 422, "bad_request"),
         (b'{"payload": "' + b"x" * 8_000_000 + b'"}', 413, "too_large"),
+        (b'{"payload": "' + b"x" * 2_000_000 + b'"}', 422, "bad_request"),
+        (b'{"payload": {"canary-secret": ' + b"[" * 50, 422, "bad_request"),
     ],
 )
 def test_a_bad_question_gets_one_line_without_its_payload(service, content, status, code) -> None:
@@ -99,6 +101,12 @@ def test_a_bad_question_gets_one_line_without_its_payload(service, content, stat
     assert answer.json()["error"]["code"] == code
     assert "canary-secret" not in answer.text
     assert len(answer.text) < 500
+
+
+def test_a_question_that_is_too_large_is_refused_without_a_length_as_well(service) -> None:
+    answer = service.post("/classify", content=(b"x" * 1_000_000 for _ in range(8)))
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
 
 def test_a_question_without_content_type_is_read_as_json(service) -> None:

@@ -33,6 +33,7 @@ async def test_an_answer_becomes_a_classification() -> None:
     [
         ("500", ClassifierStatusError),
         ("unknown label", ClassifierAnswerError),
+        ("fallback", ClassifierAnswerError),
         ("not json", ClassifierAnswerError),
         ("empty", ClassifierAnswerError),
         ("huge", ClassifierAnswerError),
@@ -43,6 +44,20 @@ async def test_an_answer_becomes_a_classification() -> None:
 async def test_a_misbehaving_service_is_an_error_that_says_how(mode, error) -> None:
     with serving(Classifier(mode).app()) as url, pytest.raises(error):
         await ask(url, timeout_seconds=0.3 if error is ClassifierTimeoutError else 5)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        RequestView("GET", "/\udcff\udcfe?q=\udce4"),
+        RequestView("POST", "/", "text/\udce4", (("accept", "\udce4" * 2_000),)),
+        RequestView("M" * 100, "/" + "x" * 100_000, "c" * 5_000),
+    ],
+)
+async def test_any_request_of_any_client_can_be_asked_about(view) -> None:
+    with serving(Classifier().app()) as url:
+        async with ClassifierClient(url, timeout_seconds=5, max_connections=1) as client:
+            assert (await client.classify(view)).label is Label.FAST_PATH
 
 
 async def test_a_service_that_is_not_there_is_unreachable() -> None:

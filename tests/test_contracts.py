@@ -21,8 +21,8 @@ from classifier.contracts import (
 views = st.builds(
     RequestView,
     method=st.sampled_from(["GET", "POST", "PROPFIND"]),
-    path=st.text(max_size=50),
-    content_type=st.text(max_size=20),
+    path=st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+    content_type=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     headers=st.sampled_from([(), (("depth", "1"),), (("accept", "a"), ("range", "b"))]),
     body=st.binary(max_size=200),
     body_bytes=st.integers(-1, 10**9),
@@ -80,6 +80,13 @@ def test_a_binary_payload_comes_in_base64() -> None:
 def test_a_bad_question_is_refused_with_its_fault(question, fault) -> None:
     with pytest.raises(ValidationError, match=fault):
         ClassifyRequest.model_validate(question)
+
+
+def test_a_fallback_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="no answer"):
+        ClassifyResponse.from_classification(
+            Classification(Label.GENERAL, 0.0, Source.FALLBACK, "timeout"), 1.0
+        )
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

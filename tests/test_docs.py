@@ -1,5 +1,6 @@
 """Documentation that cannot rot: settings, metrics and paths that it names exist."""
 
+import importlib.util
 import re
 
 import pytest
@@ -64,6 +65,11 @@ def test_every_metric_in_the_readme_exists() -> None:
 
     assert named
     assert named <= known
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+\w)", README))))
+def test_every_module_in_the_readme_can_be_run(module) -> None:
+    assert importlib.util.find_spec(module) is not None
 
 
 @pytest.mark.parametrize(

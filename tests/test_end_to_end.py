@@ -196,6 +196,40 @@ def test_an_absolute_target_goes_to_a_worker_in_origin_form(stack) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["path"] == "/version"
 
 
+def test_a_client_that_offers_http2_gets_http1_and_its_body_arrives(stack) -> None:
+    """mitmproxy's HTTP/2 would forward a body of unknown length as a second request."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    with httpx.Client(http2=True, verify=False, trust_env=False) as client:
+        url = stack.proxy.url.replace("http:", "https:")
+        response = client.post(f"{url}/x", content=iter([smuggled]))
+
+    assert response.http_version == "HTTP/1.1"
+    assert response.json()["body_sha256"] == hashlib.sha256(smuggled).hexdigest()
+    assert "/smuggled" not in str(stack.proxy.decisions())
+
+
+def test_two_host_headers_are_not_merged(stack) -> None:
+    request = b"GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n"
+
+    answer = raw(stack.proxy.url, request)
+
+    assert b"a, b" not in answer
+
+
+def test_a_client_that_aborts_its_upload_is_not_the_workers_fault(stack) -> None:
+    head = b"PUT /blobs/aborted HTTP/1.1\r\nHost: x\r\nContent-Length: 99000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", stack.proxy.port), timeout=5) as connection:
+        connection.sendall(head + b"x" * 100_000)
+        time.sleep(0.5)
+
+    def ended() -> list[dict]:
+        return [event for event in stack.proxy.decisions() if "/aborted" in event["path"]]
+
+    assert processes.until(lambda: bool(ended()), 5)
+    assert ended()[0]["error"] == "client_disconnected"
+    assert stack.proxy.metric("slb_requests_inflight") == 0
+
+
 def test_connect_is_refused(stack) -> None:
     answer = raw(stack.proxy.url, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n")
 
@@ -235,14 +269,18 @@ def test_a_dead_worker_is_an_honest_error_that_names_no_address(tmp_path) -> Non
         with processes.proxy(tmp_path, **variables) as proxy:
             response = httpx.get(f"{proxy.url}/health", trust_env=False)
 
-            assert response.status_code == 502
-            assert response.headers["content-type"] == "application/json"
-            assert response.json()["error"]["code"] == "bad_gateway"
-            assert str(dead) not in response.text + str(response.headers)
-            assert "mitmproxy" not in (response.text + str(response.headers)).lower()
+            tls_url = proxy.url.replace("http:", "https:")
+            with httpx.Client(http2=True, verify=False, trust_env=False) as client:
+                with_tls = client.get(f"{tls_url}/health")
+            for answer in (response, with_tls):
+                assert answer.status_code == 502
+                assert answer.headers["content-type"] == "application/json"
+                assert answer.json()["error"]["code"] == "bad_gateway"
+                assert str(dead) not in answer.text + str(answer.headers)
+                assert "mitmproxy" not in (answer.text + str(answer.headers)).lower()
             assert proxy.decisions()[-1]["error"] == "worker_failed"
             sample = 'slb_requests_total{label="fast-path",pool="fast-path",status_class="5xx"}'
-            assert proxy.metric(sample) == 1
+            assert proxy.metric(sample) == 2
 
 
 def test_a_client_that_leaves_frees_the_worker(tmp_path) -> None:

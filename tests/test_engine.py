@@ -51,13 +51,25 @@ def view(number=0):
     return RequestView("POST", f"/q/{number}")
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 def engine(model, teacher=None, *, max_inflight=4, max_entries=100):
-    cache = DecisionCache(max_entries, 1_000_000, 60, lambda: 0.0)
-    metrics = Metrics()
-    opinion = teacher.opinion(max_inflight) if teacher else None
-    return Engine(
-        model, min_confidence=0.7, cache=cache, metrics=metrics, second_opinion=opinion
-    ), metrics
+    clock, metrics = Clock(), Metrics()
+    cascade = Engine(
+        model,
+        min_confidence=0.7,
+        cache=DecisionCache(max_entries, 1_000_000, 3_600, clock),
+        metrics=metrics,
+        clock=clock,
+        second_opinion=teacher.opinion(max_inflight) if teacher else None,
+    )
+    cascade.clock = clock
+    return cascade, metrics
 
 
 def count(metrics, name, **labels):
@@ -159,6 +171,19 @@ async def test_a_failing_llm_leaves_the_local_answer_and_is_counted(error, reaso
 
     assert await cascade.classify(view(), None) == replace(UNSURE, provisional=True)
     assert count(metrics, "llm_failures_total", reason=reason) == 1
+
+
+async def test_a_question_that_the_llm_failed_is_put_to_it_again_only_after_a_while() -> None:
+    teacher = Teacher(LlmAnswerError(1))
+    cascade, _ = engine(Model(UNSURE), teacher)
+    await cascade.classify(view(), None)
+
+    assert await cascade.classify(view(), None) == replace(UNSURE, cached=True)
+    assert teacher.calls == 1
+    cascade.clock.now = 61
+    teacher.answer = SECOND
+
+    assert await cascade.classify(view(), None) == SECOND
 
 
 async def test_an_unsure_answer_is_asked_again_once_the_llm_is_there() -> None:

@@ -34,6 +34,7 @@ def workers(tmp_path_factory):
     [
         ("500", "bad_status"),
         ("unknown label", "bad_answer"),
+        ("fallback", "bad_answer"),
         ("not json", "bad_answer"),
         ("empty", "bad_answer"),
         ("huge", "bad_answer"),

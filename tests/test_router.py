@@ -86,10 +86,12 @@ async def test_nothing_but_the_routing_headers_changes(router) -> None:
 async def test_routing_headers_of_a_client_are_dropped(router) -> None:
     flow = a_flow()
     flow.request.headers.set_all("x-route-label", ["fast-path", "fast-path"])
+    flow.request.headers["X-SLB-Decision-Id"] = "1"
 
     await router.request(flow)
 
     assert flow.request.headers.get_all("X-Route-Label") == ["high-compute"]
+    assert "x-slb-decision-id" not in flow.request.headers
 
 
 async def test_an_absolute_target_becomes_origin_form(router) -> None:
@@ -177,6 +179,29 @@ async def test_a_client_that_leaves_is_not_the_workers_fault(router) -> None:
     state = router.pools[Label.HIGH_COMPUTE].states[0]
     assert (state.inflight, state.errors) == (0, 0)
     assert router._ledger.feed.recent(1)[0].error == "client_disconnected"
+
+
+@pytest.mark.parametrize(
+    ("message", "request_is_whole", "error"),
+    [
+        ("stream reset by client (CANCEL)", True, "client_disconnected"),
+        ("HTTP/1 protocol error: peer closed", False, "client_disconnected"),
+        ("HTTP/1 protocol error: peer closed", True, "worker_failed"),
+        ("Request body exceeds mitmproxy's body_size_limit.", False, "client_disconnected"),
+    ],
+)
+async def test_a_client_that_breaks_the_protocol_is_not_the_workers_fault(
+    router, message, request_is_whole, error
+) -> None:
+    flow = a_flow()
+    await router.request(flow)
+    if not request_is_whole:
+        flow.request.timestamp_end = None
+    flow.error = tflow.terr(message)
+
+    router.error(flow)
+
+    assert router._ledger.feed.recent(1)[0].error == error
 
 
 async def test_a_worker_that_fails_is_counted(router) -> None:
@@ -279,6 +304,33 @@ async def test_new_pools_take_over_and_unchanged_ones_keep_their_state(router) -
     ]
     assert router.pools[Label.HIGH_COMPUTE] is heavy
     assert heavy.states[0].inflight == 1
+
+
+async def test_a_worker_that_stays_in_a_changed_pool_keeps_its_state(router) -> None:
+    flow = a_flow()
+    await router.request(flow)
+
+    ctx.options.update(router_high_compute_pool="http://10.0.0.1:80,http://localhost:9002")
+
+    states = router.pools[Label.HIGH_COMPUTE].states
+    assert [(state.worker.host, state.inflight) for state in states] == [
+        ("10.0.0.1", 0),
+        ("localhost", 1),
+    ]
+
+
+async def test_what_is_set_at_the_start_is_not_changed_later(router) -> None:
+    with pytest.raises(exceptions.OptionsError, match="METRICS_PORT can only be set at the start"):
+        ctx.options.update(router_metrics_port=9999)
+
+
+async def test_an_unforeseen_error_is_logged_without_its_message(router, caplog) -> None:
+    router._labels = FixedLabels(ValueError("canary-secret"))
+
+    await router.request(a_flow())
+
+    assert "routing failed: ValueError" in caplog.text
+    assert "canary-secret" not in caplog.text
 
 
 async def test_a_fallback_is_routed_to_general(router) -> None:

@@ -1,15 +1,17 @@
 """Settings: typed, documented, and refused in one clear line."""
 
 import re
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from addons.settings import RouterSettings, option_names
 from classifier.configuration import Settings, SettingsError, listen, load
 from classifier.settings import ClassifierSettings
-from tests.processes import BIN, ROOT, clean_env, free_port
+from tests.processes import BIN, ROOT, clean_env, free_port, running, until
 
 ALL_SETTINGS: list[type[Settings]] = [RouterSettings, ClassifierSettings]
 
@@ -76,6 +78,32 @@ def test_an_address_of_nowhere_names_its_setting() -> None:
         listen("no.such.host.invalid", 0, "METRICS")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://a b", "http://a?x=1", "http://a#b", "http://a/\x7f", "http://", "//a"]
+)
+def test_a_service_is_named_by_a_plain_url(url) -> None:
+    with pytest.raises(SettingsError, match=r"CLASSIFIER_URL: .* is not a URL"):
+        load(RouterSettings, classifier_url=url)
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(
+            RouterSettings,
+            general_pool="http://bob:hunter2@a:1",
+            classifier_url="ftp://b:hunter2@c",
+        )
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_choices_of_a_setting_are_told() -> None:
+    from workers.settings import WorkerSettings
+
+    with pytest.raises(SettingsError, match="'general', 'high-compute' or 'fast-path'"):
+        load(WorkerSettings, worker_type="nope")
+
+
 def test_every_setting_is_described() -> None:
     for cls in ALL_SETTINGS:
         for name, field in cls.model_fields.items():
@@ -94,6 +122,25 @@ def test_every_setting_of_the_proxy_is_a_mitmproxy_option() -> None:
 
     declared = set(re.findall(r"^(router_\w+):", done.stdout, re.MULTILINE))
     assert declared == set(option_names())
+
+
+@contextmanager
+def listen_probe(port):
+    try:
+        sock = listen("0.0.0.0", port, "TEST")
+    except SettingsError:
+        yield False
+        return
+    sock.close()
+    yield True
+
+
+def connects(port) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def refused(command, **variables):
@@ -127,6 +174,8 @@ MITMDUMP = [
         ("router_metrics_port=abc", "METRICS_PORT: 'abc' should be a valid integer"),
         ("router_classify_timeout_ms=-5", "CLASSIFY_TIMEOUT_MS: '-5' should be greater than 0"),
         ("router_client_headers=perhaps", "CLIENT_HEADERS: 'perhaps' should be a valid boolean"),
+        ("router_client_headers=yes", "Failed to parse option router_client_headers"),
+        ("router_classify_timeout_ms=500.0", "Failed to parse option router_classify_timeout_ms"),
         ("router_general_pol=http://a:1", "unknown option router_general_pol; did you mean"),
     ],
 )
@@ -136,6 +185,19 @@ def test_the_proxy_does_not_run_with_a_bad_option(option, fault) -> None:
     assert code == 2
     assert len(lines) == 1
     assert lines[0].startswith(f"error: {fault}")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("value", ['"500"', "true", "[1]"])
+def test_the_proxy_does_not_run_with_a_wrong_type_in_mitmproxys_own_file(tmp_path, value) -> None:
+    (tmp_path / "config.yaml").write_text(f"router_classify_timeout_ms: {value}\n")
+    command = [*MITMDUMP, "--listen-port", free_port(), "--set", f"confdir={tmp_path}"]
+
+    code, lines = refused(command)
+
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: router_classify_timeout_ms: ")
 
 
 @pytest.mark.integration
@@ -175,6 +237,20 @@ def test_the_proxy_does_not_run_without_its_port(bare) -> None:
 
     assert code != 0
     sock.close()
+
+
+@pytest.mark.integration
+def test_the_port_setting_holds_where_the_command_line_names_none(tmp_path) -> None:
+    port, metrics_port = free_port(), free_port()
+    env = clean_env(PROXY_PORT=port, METRICS_PORT=metrics_port)
+    ready = f"http://127.0.0.1:{metrics_port}/readyz"
+    # It opens mitmproxy's default port first, which may be taken on this machine.
+    with listen_probe(8080) as free:
+        if not free:
+            pytest.skip("port 8080 is in use")
+    with running(MITMDUMP, tmp_path, env, ready, "proxy"):
+        assert until(lambda: connects(port), 5)
+        assert not connects(8080)
 
 
 @pytest.mark.integration
