@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from dashboard.health import EndpointError
 from dashboard.scrape import Labels, Scrape, total
@@ -11,13 +12,16 @@ from dashboard.window import Increase
 
 REQUESTS = "requests"
 
+type Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What a browser's numbers can hold: a greater one could not be shown."""
+
 
 class _Worker(BaseModel):
     name: str
     url: str
-    inflight: int
-    requests: int
-    errors: int
+    inflight: Count
+    requests: Count
+    errors: Count
 
 
 class _Pool(BaseModel):

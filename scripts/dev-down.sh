@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stops what scripts/dev-up.sh started: local processes, or containers with --compose.
-set -euo pipefail
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # run by `sh`
+set -euo pipefail +o posix
 case $0 in */*) CDPATH='' cd -- "${0%/*}/.." ;; *) cd .. ;; esac
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh

@@ -20,6 +20,8 @@ sys.exit(not fits or bool(sysconfig.get_config_var("Py_GIL_DISABLED")))' > /dev/
 
 has_venv_module() { "$1" -c 'import ensurepip, venv' > /dev/null 2>&1; }
 
+has_pip() { "$1" -m pip --disable-pip-version-check --version > /dev/null 2>&1; }
+
 # Where a Python may be, best first; 3.13 is what the tests run on. pyenv's shims refuse to run
 # without PYENV_VERSION, so the programs behind them are named.
 python_candidates() {
@@ -64,10 +66,11 @@ find_python() {
   return 1
 }
 
-# Makes .venv if it has no fitting Python.
+# Makes .venv unless it has a fitting Python and a pip. An interrupted `python -m venv` leaves one
+# without pip or with half of it, so pip has to run.
 make_venv() {
   local python
-  if is_fitting_python "$venv_python"; then
+  if is_fitting_python "$venv_python" && has_pip "$venv_python"; then
     return
   fi
   python=$(find_python) || exit 1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image inside a running minikube, applies k8s/ to it and waits until all is ready.
 # --dry-run prints the commands instead. MINIKUBE_PROFILE chooses another profile than `minikube`.
-set -euo pipefail
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # run by `sh`
+set -euo pipefail +o posix
 case $0 in */*) CDPATH='' cd -- "${0%/*}/.." ;; *) cd .. ;; esac
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
@@ -39,7 +40,18 @@ require_tools() {
     shift
   done
   minikube --profile "$profile" status > /dev/null 2>&1 ||
-    die "minikube is not running; start it with: minikube start --profile $profile --cni calico"
+    die "minikube is not running; start it with:\
+ minikube start --profile $profile --cni calico --cpus 4 --memory 6g"
+}
+
+# Our deployments that are there already. A dry run takes it that all of them are.
+present_deployments() {
+  if [[ $dry_run == yes ]]; then
+    printf 'deployment.apps/%s\n' "${deployments[@]}"
+    return
+  fi
+  "${kubectl[@]}" get deployments --output name \
+    --selector app.kubernetes.io/part-of=semantic-load-balancer
 }
 
 if [[ $dry_run == no ]]; then
@@ -48,11 +60,15 @@ fi
 # The autoscalers read CPU use from it.
 run minikube --profile "$profile" addons enable metrics-server
 run minikube --profile "$profile" image build --tag "$image" .
+present=$(present_deployments)
 run "${kubectl[@]}" apply --kustomize k8s
-# The tag stays the same from build to build, so running pods have to be told.
-run "${kubectl[@]}" rollout restart "${deployments[@]/#/deployment/}"
+# The tag stays the same from build to build, so pods that ran before have to be told.
+for deployment in $present; do
+  run "${kubectl[@]}" rollout restart "$deployment"
+done
 for deployment in "${deployments[@]}"; do
   run "${kubectl[@]}" rollout status "deployment/$deployment" --timeout 300s
 done
-run minikube --profile "$profile" service --namespace "$namespace" proxy --url
 say "Dashboard: kubectl --context $profile --namespace $namespace port-forward service/dashboard 3000"
+say "Proxy: the URL below; minikube may need this terminal for as long as it is used"
+run minikube --profile "$profile" service --namespace "$namespace" proxy --url

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from stack_services import ROOT
 from stack_settings import SettingsError, address_of, is_loopback, read_settings
 
+EXAMPLE_URL = "http://localhost:11434"
 # Between two lines of progress; a large layer is verified in silence.
 SILENCE_S = 600.0
 BAR_WIDTH = 30
+MAX_ERROR_CHARS = 200
+MAX_ERROR_BYTES = 65_536
 
 
 class PullError(Exception):
@@ -27,8 +30,8 @@ def main() -> int:
     asked: str | None = parser.parse_args().model
     try:
         settings = read_settings(ROOT)
-        base_url = settings.get("OLLAMA_BASE_URL", "http://localhost:11434").rstrip("/")
-        host, _ = address_of("OLLAMA_BASE_URL", base_url)
+        base_url = _base_url(settings)
+        host, _ = address_of("OLLAMA_BASE_URL", base_url, like=EXAMPLE_URL)
         model = asked or settings.get("OLLAMA_MODEL", "mistral")
         # A proxy of the environment is not meant for what runs on this machine.
         proxies = urllib.request.ProxyHandler({} if is_loopback(host) else None)
@@ -41,6 +44,14 @@ def main() -> int:
         return 1
     print(f"{model} is ready at {base_url}")
     return 0
+
+
+def _base_url(settings: Mapping[str, str]) -> str:
+    base_url = settings.get("OLLAMA_BASE_URL", EXAMPLE_URL).strip().rstrip("/")
+    if base_url:
+        return base_url
+    msg = f"OLLAMA_BASE_URL is empty, so there is no Ollama; set it, like {EXAMPLE_URL}"
+    raise SettingsError(msg)
 
 
 def pull(opener: urllib.request.OpenerDirector, base_url: str, model: str) -> None:
@@ -72,12 +83,16 @@ def pull(opener: urllib.request.OpenerDirector, base_url: str, model: str) -> No
         if sys.stdout.isatty():
             print()
     if last.get("status") != "success":
-        msg = f"the pull of {model} ended early: {last.get('error', 'no word of success')}"
+        reason = _one_line(last.get("error", "no word of success"))
+        msg = f"the pull of {model} ended early: {reason}"
         raise PullError(msg)
 
 
 def _progress(line: bytes, model: str) -> Mapping[str, object]:
-    event: dict[str, object] = json.loads(line)
+    event = json.loads(line)
+    if not isinstance(event, dict):
+        msg = "it sends no JSON objects"
+        raise ValueError(msg)  # noqa: TRY004 - like a line that is not JSON at all
     status = str(event.get("status", event.get("error", "")))
     total, completed = event.get("total"), event.get("completed", 0)
     if not isinstance(total, int) or not isinstance(completed, int) or total <= 0:
@@ -97,7 +112,18 @@ def _line_end() -> str:
 
 
 def _text_of(exc: urllib.error.HTTPError) -> str:
-    return " ".join(exc.read(500).decode("utf-8", "replace").split())
+    """What Ollama says is wrong; of another's answer, such as a page of HTML, the bare reason."""
+    try:
+        answer = json.loads(exc.read(MAX_ERROR_BYTES))
+    except (OSError, http.client.HTTPException, ValueError):
+        answer = None
+    told = answer.get("error") if isinstance(answer, dict) else None
+    return _one_line(told or exc.reason)
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= MAX_ERROR_CHARS else f"{line[:MAX_ERROR_CHARS]}…"
 
 
 if __name__ == "__main__":

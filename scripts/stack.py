@@ -5,6 +5,7 @@ Standard library only. What it starts keeps running; records and logs are in `.r
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import hashlib
 import http.client
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from stack_processes import Record, RunDir, spawn, start_time, stop
 from stack_services import ROOT, Listener, Service, services
-from stack_settings import SettingsError, read_settings
+from stack_settings import SettingsError, read_settings, settings_in
 
 EXIT_FAILED = 1
 EXIT_BAD_SETTINGS = 2
@@ -50,10 +51,11 @@ class Stack:
     services: tuple[Service, ...]
 
     def fingerprint(self, service: Service) -> str:
-        """Changes with everything the service could read of the settings."""
+        """Changes with every setting, in `.env` or the environment, that a service could read."""
         file = self.home / ".env"
         known = file.read_bytes() if file.exists() else b""
-        text = json.dumps([service.command, sorted(service.env.items())])
+        env = {**settings_in(os.environ), **service.env}
+        text = json.dumps([service.command, sorted(env.items())])
         return hashlib.sha256(known + text.encode()).hexdigest()
 
 
@@ -98,6 +100,7 @@ def up(stack: Stack, timeout_s: float) -> int:
     """Start what does not run yet and wait until all of it is ready.
 
     Raises:
+        SettingsError: If a service is to listen where it cannot; nothing has been started.
         StackError: If a service does not get ready; what was started has been stopped again.
     """
     running = {record.name: record for record in stack.run.records()}
@@ -206,7 +209,16 @@ def _refuse_taken_port(service: Service, listener: Listener) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((listener.host, listener.port))
+        except (socket.gaierror, UnicodeError) as exc:
+            msg = (
+                f"{listener.host_variable}: {listener.host!r} is no address to listen on; "
+                "write one like 127.0.0.1"
+            )
+            raise SettingsError(msg) from exc
         except OSError as exc:
+            if exc.errno == errno.EADDRNOTAVAIL:
+                msg = f"{listener.host_variable}: {listener.host} is no address of this machine"
+                raise SettingsError(msg) from exc
             msg = (
                 f"{service.name} cannot listen on {listener.host}:{listener.port}: {exc.strerror}; "
                 f"stop what uses that port, or change {listener.variable} in .env"

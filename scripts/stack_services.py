@@ -19,11 +19,12 @@ POOLS = {
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port that a service opens, and the variable that moves it."""
+    """A port that a service opens, and the variables that move it."""
 
     host: str
     port: int
     variable: str
+    host_variable: str
 
     @property
     def url(self) -> str:
@@ -82,7 +83,7 @@ def _workers(settings: Mapping[str, str]) -> Iterator[Service]:
                 continue
             started.add((host, port))
             name = f"worker-{label}" if number == 1 else f"worker-{label}-{number}"
-            yield _worker(label, name, Listener(host, port, variable))
+            yield _worker(label, name, Listener(host, port, variable, variable))
 
 
 def _worker(label: str, name: str, listener: Listener) -> Service:
@@ -98,14 +99,14 @@ def _worker(label: str, name: str, listener: Listener) -> Service:
 
 def _classifier(settings: Mapping[str, str]) -> Iterator[Service]:
     url = settings.get("CLASSIFIER_URL", "http://localhost:8001")
-    host, port = address_of("CLASSIFIER_URL", url)
+    host, port = address_of("CLASSIFIER_URL", url, like="http://localhost:8001")
     if not is_loopback(host):
         return
     _ensure_same_port(
         port_setting(settings, "CLASSIFIER_PORT", port), "CLASSIFIER_PORT", url, "CLASSIFIER_URL"
     )
     host = settings.get("CLASSIFIER_HOST", LOOPBACK)
-    listener = Listener(host, port, "CLASSIFIER_URL and CLASSIFIER_PORT")
+    listener = Listener(host, port, "CLASSIFIER_URL and CLASSIFIER_PORT", "CLASSIFIER_HOST")
     yield Service(
         name="classifier",
         rank=0,
@@ -118,12 +119,16 @@ def _classifier(settings: Mapping[str, str]) -> Iterator[Service]:
 
 
 def _proxy(settings: Mapping[str, str], run_dir: Path) -> Service:
-    proxy = Listener(LOOPBACK, port_setting(settings, "PROXY_PORT", 8080), "PROXY_PORT")
+    port = port_setting(settings, "PROXY_PORT", 8080)
+    proxy = Listener(LOOPBACK, port, "PROXY_PORT", "PROXY_PORT")
     control = _control(settings)
     return Service(
         name="proxy",
         rank=1,
         command=(
+            # Through Python, for the first line of mitmdump names the place it was installed to:
+            # a checkout may have been moved since.
+            sys.executable,
             str(Path(sys.executable).parent / "mitmdump"),
             *("-s", str(ROOT / "addons" / "router.py")),
             *("--mode", "reverse:http://unrouted.invalid:9"),
@@ -144,6 +149,7 @@ def _control(settings: Mapping[str, str]) -> Listener:
         settings.get("METRICS_HOST", LOOPBACK),
         port_setting(settings, "METRICS_PORT", 9090),
         "METRICS_PORT",
+        "METRICS_HOST",
     )
 
 
@@ -152,10 +158,11 @@ def _dashboard(settings: Mapping[str, str]) -> Service:
         settings.get("DASHBOARD_HOST", LOOPBACK),
         port_setting(settings, "DASHBOARD_PORT", 3000),
         "DASHBOARD_PORT",
+        "DASHBOARD_HOST",
     )
     control = _control(settings)
     metrics_url = settings.get("PROXY_METRICS_URL", control.url)
-    if is_loopback(address_of("PROXY_METRICS_URL", metrics_url)[0]):
+    if is_loopback(address_of("PROXY_METRICS_URL", metrics_url, like="http://localhost:9090")[0]):
         _ensure_same_port(control.port, "METRICS_PORT", metrics_url, "PROXY_METRICS_URL")
     return Service(
         name="dashboard",

@@ -9,6 +9,11 @@ from urllib.parse import urlsplit
 
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
 
+# Every variable that a service of ours reads begins like this.
+_SETTING = re.compile(
+    "(CACHE|CLASSIFIER|CLASSIFY|CLIENT|DASHBOARD|DECISION|FAST_PATH|GENERAL|HIGH_COMPUTE|LLM|LOCAL"
+    "|METRICS|OLLAMA|PROXY|STREAM|WORKER)_"
+)
 
 MAX_PORT = 65_535
 
@@ -34,6 +39,11 @@ def read_settings(home: Path) -> dict[str, str]:
         raise SettingsError(msg) from exc
     settings.update(os.environ)
     return settings
+
+
+def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that may be settings of a service; they are read whatever their case."""
+    return {name: value for name, value in environment.items() if _SETTING.match(name.upper())}
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
@@ -64,8 +74,8 @@ def port_setting(settings: Mapping[str, str], name: str, default: int) -> int:
     raise SettingsError(msg)
 
 
-def address_of(name: str, url: str) -> tuple[str, int]:
-    """Host and port of a base URL.
+def address_of(name: str, url: str, *, like: str = "http://localhost:9001") -> tuple[str, int]:
+    """Host and port of a base URL; `like` is an example of one that would do.
 
     Raises:
         SettingsError: If it is no HTTP URL.
@@ -76,7 +86,7 @@ def address_of(name: str, url: str) -> tuple[str, int]:
     except ValueError:
         parts, port = urlsplit(""), 0
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = f"{name}: {url!r} is not a URL; write it like http://localhost:9001"
+        msg = f"{name}: {url!r} is not a URL; write it like {like}"
         raise SettingsError(msg)
     return parts.hostname, port
 

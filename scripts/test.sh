@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets everything up and runs all checks and tests; arguments go to pytest.
 # SKIP_APT=1 keeps it from installing Debian packages.
-set -euo pipefail
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # run by `sh`
+set -euo pipefail +o posix
 case $0 in */*) CDPATH='' cd -- "${0%/*}/.." ;; *) cd .. ;; esac
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,9 +124,17 @@ class Classifier:
             await asyncio.sleep(1)
 
 
-def settle(condition, seconds: float = 5.0) -> bool:
-    """Wait, outside an event loop, until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
+def decision_feed(events: list[dict[str, Any]]) -> Starlette:
+    """A control port that tells these decisions and then keeps the line open."""
+
+    async def tell():
+        for event in events:
+            yield f"id: {event['id']}\nevent: decision\ndata: {json.dumps(event)}\n\n"
+        while True:
+            await asyncio.sleep(0.2)
+            yield ": still here\n\n"
+
+    async def answer(_: Request) -> Response:
+        return StreamingResponse(tell(), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/events", answer)])

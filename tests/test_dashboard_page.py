@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.processes import Stack, clean_env, free_port, running, stack
+from tests.servers import decision_feed, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -49,18 +51,25 @@ class Seen:
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory) -> Iterator[Dashboard]:
     cwd = tmp_path_factory.mktemp("dashboard")
-    port = free_port()
     with stack(cwd) as parts, ExitStack() as contexts:
-        env = clean_env(
-            DASHBOARD_PORT=port,
-            PROXY_METRICS_URL=parts.proxy.control,
-            CLASSIFIER_URL=f"http://127.0.0.1:{parts.classifier_port}",
-            DASHBOARD_REFRESH_SECONDS=0.5,
-        )
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "dashboard"]
-        contexts.enter_context(running(command, cwd, env, f"{url}/healthz", "dashboard"))
+        classifier_url = f"http://127.0.0.1:{parts.classifier_port}"
+        url = contexts.enter_context(dashboard_of(cwd, parts.proxy.control, classifier_url))
         yield Dashboard(parts, url)
+
+
+@contextmanager
+def dashboard_of(cwd: Path, control_url: str, classifier_url: str) -> Iterator[str]:
+    """A dashboard process that looks at these addresses; yields its own."""
+    port = free_port()
+    env = clean_env(
+        DASHBOARD_PORT=port,
+        PROXY_METRICS_URL=control_url,
+        CLASSIFIER_URL=classifier_url,
+        DASHBOARD_REFRESH_SECONDS=0.5,
+    )
+    url = f"http://127.0.0.1:{port}"
+    with running([sys.executable, "-m", "dashboard"], cwd, env, f"{url}/healthz", "dashboard"):
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +82,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    with viewer(browser, dashboard.url) as page:
+        yield page
+
+
+@contextmanager
+def viewer(browser: Browser, url: str) -> Iterator[Page]:
     """A fresh viewer; at the end it must have been content and have kept to one host."""
     seen = Seen()
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
@@ -83,10 +98,10 @@ def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
         page.on("console", lambda message: seen.note(message.type, message.text))
         page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).netloc))
         page.on("websocket", lambda socket: seen.hosts.add(urlsplit(socket.url).netloc))
-        page.goto(dashboard.url)
+        page.goto(url)
         yield page
         assert seen.complaints == []
-        assert seen.hosts - {""} == {urlsplit(dashboard.url).netloc}
+        assert seen.hosts - {""} == {urlsplit(url).netloc}
 
 
 @contextmanager
@@ -191,18 +206,33 @@ def test_the_tail_is_filtered_by_label_and_words_and_can_stand_still(
         expect(page.locator(".tail tbody tr").first).not_to_have_text(first)
 
 
-def test_a_hostile_path_is_text_and_nothing_else(page: Page, dashboard: Dashboard) -> None:
+def test_a_hostile_path_is_masked_by_the_proxy(page: Page, dashboard: Dashboard) -> None:
     send_raw(dashboard.stack.proxy.port, HOSTILE)
 
-    shown = row(page, "onerror")
-
-    expect(shown.locator(".path")).to_have_text(HOSTILE)
-    shown.click()
-    expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
-    page.reload()
-    expect(row(page, "onerror").locator(".path")).to_have_text(HOSTILE)
-    assert page.evaluate("window.owned") is None
+    expect(row(page, "***").first).to_be_visible()
     assert page.locator(".tail img, .tail b").count() == 0
+
+
+def test_a_hostile_decision_is_text_and_nothing_else(browser: Browser, tmp_path: Path) -> None:
+    """The page trusts no feed: here one that masks nothing."""
+    event = {"id": "1", "time": 1.0, "method": "GET", "path": HOSTILE, "label": "general"}
+    event |= {"source": "local", "cached": False, "confidence": 0.5, "reason": HOSTILE}
+    event |= {"pool": "general", "worker": HOSTILE, "status": 200, "error": None}
+    event |= {"classify_ms": 1.0, "total_ms": 2.0}
+    with (
+        serving(decision_feed([event])) as feed_url,
+        dashboard_of(tmp_path, feed_url, feed_url) as url,
+        viewer(browser, url) as page,
+    ):
+        shown = row(page, "onerror")
+
+        expect(shown.locator(".path")).to_have_text(HOSTILE)
+        shown.click()
+        expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
+        page.reload()
+        expect(row(page, "onerror").locator(".path")).to_have_text(HOSTILE)
+        assert page.evaluate("window.owned") is None
+        assert page.locator(".tail img, .tail b").count() == 0
 
 
 def test_light_and_dark_follow_the_viewer(page: Page) -> None:

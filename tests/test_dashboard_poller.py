@@ -19,6 +19,12 @@ METRICS = b"# TYPE slb_up gauge\nslb_up 1\n"
 POOLS = json.dumps({"pools": []}).encode()
 GOOD = {"/metrics": METRICS, "/v1/pools": POOLS, "/ready": b'{"llm": "none"}'}
 
+
+def pools_with(**counts: int) -> httpx.Response:
+    worker = {"name": "a", "url": "http://a", "inflight": 0, "requests": 0, "errors": 0, **counts}
+    return httpx.Response(200, json={"pools": [{"label": "general", "workers": [worker]}]})
+
+
 type Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
@@ -104,11 +110,17 @@ async def test_an_endpoint_that_hangs_does_not_hold_up_the_others(
         ("/v1/pools", Endpoint.POOLS, httpx.Response(500), "answering 500"),
         ("/v1/pools", Endpoint.POOLS, httpx.Response(302), "answering 302"),
         ("/v1/pools", Endpoint.POOLS, httpx.Response(200, text="<html>"), "unreadable"),
+        ("/v1/pools", Endpoint.POOLS, pools_with(requests=10**30), "unreadable"),
+        ("/v1/pools", Endpoint.POOLS, pools_with(inflight=-1), "unreadable"),
+        ("/v1/pools", Endpoint.POOLS, pools_with(errors=2**53 + 1), "unreadable"),
         ("/ready", Endpoint.CLASSIFIER, httpx.Response(503), "not ready"),
         ("/events", Endpoint.DECISIONS, httpx.Response(503), "answering 503"),
         ("/events", Endpoint.DECISIONS, httpx.Response(200, text=""), "closed"),
     ],
-    ids=["error", "redirect", "nonsense", "not ready", "too many readers", "stream ends"],
+    ids=[
+        *("error", "redirect", "nonsense", "too great", "negative", "inexact"),
+        *("not ready", "too many readers", "stream ends"),
+    ],
 )
 async def test_a_bad_answer_is_told_in_plain_words(
     path: str, endpoint: Endpoint, response: httpx.Response, fault: str

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ MANIFEST_FILES = sorted(file for file in K8S.glob("*.yaml") if file.name != "kus
 KUSTOMIZATION = yaml.safe_load((K8S / "kustomization.yaml").read_text())
 CONFIG = dict(line.split("=", 1) for line in KUSTOMIZATION["configMapGenerator"][0]["literals"])
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
+IMAGE = f"semantic-load-balancer:{KUSTOMIZATION['images'][0]['newTag']}"
+OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == IMAGE}
 ALL_SETTINGS = (RouterSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
 VARIABLES = {field.upper() for settings in ALL_SETTINGS for field in settings.model_fields}
 NAME = "app.kubernetes.io/name"
@@ -60,6 +62,16 @@ def ports_of(deployment: Manifest) -> dict[str, int]:
 
 def labels_of(deployment: Manifest) -> dict[str, str]:
     return deployment["spec"]["template"]["metadata"]["labels"]
+
+
+def millis(cpu: str) -> int:
+    assert cpu.endswith("m")
+    return int(cpu[:-1])
+
+
+def mebibytes(memory: str) -> int:
+    assert memory.endswith("Mi")
+    return int(memory[:-2])
 
 
 def selected(selector: Manifest) -> set[str]:
@@ -133,6 +145,46 @@ def test_a_pod_may_do_as_little_as_possible(deployment) -> None:
     }
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
     assert "memory" in container["resources"]["limits"]
+
+
+def pods_of(deployment: Manifest) -> int:
+    """How many there are without load."""
+    replicas = {
+        doc["spec"]["scaleTargetRef"]["name"]: doc["spec"]["minReplicas"]
+        for doc in manifests("HorizontalPodAutoscaler")
+    }
+    return replicas.get(deployment["metadata"]["name"]) or deployment["spec"]["replicas"]
+
+
+def requested(*, surge: bool) -> tuple[int, int]:
+    """CPU in thousandths and memory in MiB that all deployments ask for."""
+    cpu = memory = 0
+    for deployment in DEPLOYMENTS.values():
+        requests = container_of(deployment)["resources"]["requests"]
+        pods = pods_of(deployment)
+        pods += deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] if surge else 0
+        cpu += pods * millis(requests["cpu"])
+        memory += pods * mebibytes(requests["memory"])
+    return cpu, memory
+
+
+SYSTEM = (1_150, 512)
+"""What a minikube with Calico and the metrics server asks for itself, about."""
+
+
+def test_the_pods_fit_the_smallest_minikube() -> None:
+    cpu, _ = requested(surge=False)
+
+    assert cpu + SYSTEM[0] <= 2_000
+
+
+def test_a_rollout_of_everything_fits_the_minikube_that_the_script_suggests() -> None:
+    text = (ROOT / "scripts" / "minikube-deploy.sh").read_text()
+    (size,) = re.findall(r"--cpus (\d+) --memory (\d+)g", text)
+    cpu, memory = requested(surge=True)
+
+    assert cpu + SYSTEM[0] <= int(size[0]) * 1_000
+    assert memory + SYSTEM[1] <= int(size[1]) * 1_024
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS.values(), ids=DEPLOYMENTS)
@@ -318,10 +370,12 @@ def test_an_address_in_the_config_map_is_that_of_a_service(variable) -> None:
         doc["metadata"]["name"]: [port["port"] for port in doc["spec"]["ports"]]
         for doc in manifests("Service")
     }
-    if variable == "OLLAMA_BASE_URL":
-        assert address.hostname not in ports, "Ollama is not part of these manifests"
-        return
     assert address.port in ports[address.hostname]
+
+
+def test_the_config_map_names_no_ollama_for_none_is_deployed() -> None:
+    assert CONFIG["OLLAMA_BASE_URL"] == ""
+    assert "ollama" not in DEPLOYMENTS
 
 
 def compose_addresses() -> Iterator[tuple[str, str, str]]:
@@ -355,9 +409,10 @@ def test_the_local_stack_runs_the_proxy_by_the_same_command(monkeypatch, tmp_pat
     monkeypatch.syspath_prepend(ROOT / "scripts")
     stack = script_module("stack_services")
     proxy = next(service for service in stack.services({}, tmp_path) if service.name == "proxy")
+    assert proxy.command[0] == sys.executable
     local = [
         Path(part).name if part.startswith(str(ROOT)) or "/bin/" in part else part
-        for part in proxy.command
+        for part in proxy.command[1:]
     ]
     contained = [part.replace("/app/addons/", "") for part in OURS["proxy"]["command"]]
 
@@ -420,6 +475,11 @@ def test_a_worker_listens_where_its_pool_is_looked_for(kind, monkeypatch, tmp_pa
     assert OURS["proxy"]["environment"][pool] == f"http://{config.name}:{config.port}"
     assert (config.host, config.type) == ("0.0.0.0", kind)
     assert ports_of(DEPLOYMENTS[name]) == {"http": config.port}
+
+
+def test_the_image_is_built_once_and_never_looked_for_in_a_registry() -> None:
+    assert [name for name, service in OURS.items() if "build" in service] == ["classifier"]
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
 
 
 def test_ollama_is_there_only_for_who_asks() -> None:
@@ -528,7 +588,38 @@ def test_minikube_deploy_tells_what_it_would_do() -> None:
     )
     assert commands[2] == f"{kubectl} apply --kustomize k8s"
     assert sorted(command for command in commands if "rollout status" in command) == sorted(waits)
+    restarts = [command.split()[-1] for command in commands if "rollout restart" in command]
+    assert sorted(restarts) == sorted(f"deployment.apps/{name}" for name in DEPLOYMENTS)
     assert commands[-1].endswith("proxy --url")
+    # That one may not come back before Ctrl-C, so nothing is said after it.
+    assert result.stdout.splitlines()[-1] == f"+ {commands[-1]}"
+
+
+def fake_cluster(path: Path, deployments: str) -> str:
+    """A PATH with a minikube that runs and a kubectl that finds those deployments."""
+    answers = f'case "$*" in *"get deployments"*) printf "{deployments}" ;; esac'
+    for tool, script in (("minikube", "exit 0"), ("kubectl", answers)):
+        (path / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (path / tool).chmod(0o755)
+    return str(path)
+
+
+def test_minikube_deploy_restarts_only_what_was_there_before(tmp_path) -> None:
+    path = fake_cluster(tmp_path, r"deployment.apps/proxy\ndeployment.apps/classifier\n")
+
+    result = minikube_deploy(path=path)
+
+    assert result.returncode == 0, result.stderr
+    restarts = re.findall(r"rollout restart (.+)", result.stdout)
+    assert restarts == ["deployment.apps/proxy", "deployment.apps/classifier"]
+
+
+def test_minikube_deploy_restarts_nothing_the_first_time(tmp_path) -> None:
+    result = minikube_deploy(path=fake_cluster(tmp_path, ""))
+
+    assert result.returncode == 0, result.stderr
+    assert "apply --kustomize k8s" in result.stdout
+    assert "rollout restart" not in result.stdout
 
 
 def test_minikube_deploy_says_what_is_missing() -> None:
@@ -549,4 +640,6 @@ def test_minikube_deploy_does_nothing_while_minikube_is_down(tmp_path) -> None:
 
     assert result.returncode == 1
     assert "minikube is not running" in result.stderr
+    assert "--cni calico --cpus 4 --memory 6g" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -17,13 +18,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import override
 
+import httpx
 import pytest
 
+from addons.settings import RouterSettings
+from classifier.settings import ClassifierSettings
+from dashboard.settings import DashboardSettings
 from tests import processes
 from tests.processes import BIN, LABELS, ROOT, free_port, until
+from workers.settings import WorkerSettings
 
 BASH = shutil.which("bash") or "/bin/bash"
 BARE = {"PATH": "/usr/bin:/bin"}
+SETTINGS = (RouterSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
 SERVICES = {
     "worker-general",
     "worker-high-compute",
@@ -192,6 +199,28 @@ def test_up_says_when_settings_have_changed_since_the_start(home) -> None:
     assert "older settings" in result.stdout
 
 
+def test_up_says_when_the_environment_has_changed_since_the_start(home) -> None:
+    write_dotenv(home, workers_only(settings_on_free_ports()))
+    stack(home, "up")
+
+    same = stack(home, "up", env={"TERM": "dumb"})
+    changed = stack(home, "up", env={"GENERAL_DELAY_MS": "500"})
+
+    assert "older settings" not in same.stdout
+    assert "older settings" in changed.stdout
+
+
+@pytest.mark.parametrize("name", sorted({name for cls in SETTINGS for name in cls.model_fields}))
+def test_every_setting_is_known_as_one(name, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    settings_in = importlib.import_module("stack_settings").settings_in
+
+    assert settings_in({name: "1", name.upper(): "2", f"X_{name}": "3", "PATH": "4"}) == {
+        name: "1",
+        name.upper(): "2",
+    }
+
+
 def test_down_leaves_no_process_and_no_port(home) -> None:
     settings = workers_only(settings_on_free_ports())
     write_dotenv(home, settings)
@@ -293,6 +322,23 @@ def test_a_setting_that_cannot_be_used_is_one_line(home, settings, named) -> Non
     assert named in result.stderr
 
 
+@pytest.mark.parametrize("variable", ["DASHBOARD_HOST", "METRICS_HOST"])
+@pytest.mark.parametrize("host", ["no such host", "192.0.2.1", ".."])
+def test_a_host_that_cannot_be_listened_on_is_not_blamed_on_the_port(home, variable, host) -> None:
+    settings = {**workers_only(settings_on_free_ports()), variable: host}
+    del settings["PROXY_METRICS_URL"]
+    write_dotenv(home, settings)
+
+    result = stack(home, "up")
+
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"error: {variable}: ")
+    assert host in result.stderr
+    assert "PORT" not in result.stderr
+    assert records(home) == {}
+
+
 def test_the_environment_wins_over_the_dotenv_file(home) -> None:
     write_dotenv(home, {"PROXY_PORT": "1"})
 
@@ -381,8 +427,10 @@ def test_a_load_test_fails_when_nothing_answers() -> None:
 
     result = load_test(f"http://127.0.0.1:{port}", "--requests", "3")
 
-    assert result.returncode == 1
-    assert "ConnectError" in result.stdout
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: no proxy at http://127.0.0.1:{port} (Connection refused); run scripts/dev-up.sh\n"
+    )
 
 
 def test_a_load_test_ends_in_time() -> None:
@@ -391,7 +439,36 @@ def test_a_load_test_ends_in_time() -> None:
         result = load_test(url, "--requests", "5", "--max-seconds", "0.5")
 
     assert result.returncode == 1
-    assert "stopped after 0.5 s with 5 requests not answered" in result.stdout
+    assert result.stdout.splitlines()[-2:] == [
+        "stopped after 0.5 s with 5 requests not answered",
+        "FAILED: 5 of 5 requests failed, went astray or were not answered",
+    ]
+
+
+def test_an_interrupted_load_test_reports_what_it_has(full) -> None:
+    command = [sys.executable, ROOT / "scripts" / "load_test.py", "--url", full.proxy_url]
+    before = sent_to_workers(full)
+    with subprocess.Popen(
+        [*command, "--requests", "100000", "--concurrency", "2"],
+        env=BARE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert until(lambda: sent_to_workers(full) > before + 5)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+
+    assert (process.returncode, stderr) == (130, "")
+    assert re.search(r"^interrupted with \d+ requests not answered$", stdout, re.MULTILINE)
+    assert re.search(r"^general +[1-9]\d* ", stdout, re.MULTILINE)
+    assert re.fullmatch(r"FAILED: \d+ of 100000 requests failed, .*", stdout.splitlines()[-1])
+
+
+def sent_to_workers(running: Running) -> int:
+    url = f"http://127.0.0.1:{running.settings['METRICS_PORT']}/v1/pools"
+    pools = httpx.get(url, trust_env=False).json()["pools"]
+    return sum(worker["requests"] for pool in pools for worker in pool["workers"])
 
 
 def test_load_is_not_sent_to_other_machines_unasked() -> None:
@@ -403,12 +480,24 @@ def test_load_is_not_sent_to_other_machines_unasked() -> None:
     )
 
 
-@pytest.mark.parametrize("flags", [("--requests", "100001"), ("--concurrency", "0")])
-def test_load_is_bounded(flags) -> None:
-    result = load_test("http://127.0.0.1:1", *flags)
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("--requests", "100001", "from 1 to 100000"),
+        ("--requests", "abc", "from 1 to 100000"),
+        ("--concurrency", "0", "from 1 to 512"),
+        ("--timeout", "nan", "seconds above 0 and up to 86400"),
+        ("--timeout", "soon", "seconds above 0 and up to 86400"),
+        ("--max-seconds", "nan", "seconds above 0 and up to 86400"),
+        ("--max-seconds", "-1", "seconds above 0 and up to 86400"),
+        ("--max-seconds", "inf", "seconds above 0 and up to 86400"),
+    ],
+)
+def test_load_is_bounded(flag, value, allowed) -> None:
+    result = load_test("http://127.0.0.1:1", flag, value)
 
     assert result.returncode == 2
-    assert "must be from 1 to" in result.stderr
+    assert result.stderr == f"error: argument {flag}: must be {allowed}, not {value!r}\n"
 
 
 def test_load_shapes_are_at_least_twenty_a_label_and_all_different() -> None:
@@ -453,7 +542,10 @@ def borrow_environment(venv: Path, lock: Path) -> None:
     (packages,) = venv.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "borrowed.pth").write_text("\n".join(ours))
-    (venv / "bin" / "mitmdump").symlink_to(BIN / "mitmdump")
+    # As in a checkout that has been moved: the interpreter of the first line is gone.
+    mitmdump = (BIN / "mitmdump").read_text().partition("\n")[2]
+    (venv / "bin" / "mitmdump").write_text(f"#!/moved/away/bin/python\n{mitmdump}")
+    (venv / "bin" / "mitmdump").chmod(0o755)
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     (venv / "requirements.sha256").write_text(f"{digest}\n")
 
@@ -503,6 +595,56 @@ def test_sourcing_dev_up_brings_the_stack_up_and_activates_the_environment(check
     ], result.stderr
     assert sum(line.startswith("POST ") for line in lines) == 3
     assert pids(checkout).keys() == SERVICES
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_sourced_dev_up_takes_its_own_words_and_not_those_of_the_caller(
+    bare_checkout, tmp_path, shell
+) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    script = """
+        source ./scripts/dev-up.sh
+        source ./scripts/dev-up.sh --own
+        echo "$*"
+    """
+
+    # bash, and no Python that would be set up.
+    (tmp_path / "bash").symlink_to(BASH)
+
+    result = run(
+        [program, "-c", script, "_", "theirs"],
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+        cwd=bare_checkout,
+    )
+
+    assert "unknown option theirs" not in result.stderr
+    assert "unknown option --own" in result.stderr
+    assert result.stdout == "theirs\n"
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "zsh"])
+@pytest.mark.parametrize("script", ["dev-up.sh", "dev-down.sh", "minikube-deploy.sh"])
+def test_a_script_runs_in_bash_whatever_shell_it_is_given_to(bare_checkout, shell, script) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+
+    result = run([program, bare_checkout / "scripts" / script, "--help"])
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert script in result.stdout
+
+
+@pytest.mark.skipif(not shutil.which("dash"), reason="dash is not installed")
+def test_a_shell_that_cannot_source_dev_up_is_told_so_and_lives(bare_checkout) -> None:
+    result = run(["dash", "-c", '. ./scripts/dev-up.sh; echo "status $?"'], cwd=bare_checkout)
+
+    assert result.stdout == "status 2\n"
+    assert result.stderr == (
+        "error: only bash and zsh can source dev-up.sh; run it instead: scripts/dev-up.sh\n"
+    )
 
 
 def test_running_dev_up_does_not_need_its_directory(checkout, tmp_path) -> None:
@@ -561,6 +703,21 @@ def test_an_unknown_option_is_refused(bare_checkout, script) -> None:
     assert "unknown option --composed" in result.stderr
 
 
+def test_an_environment_that_was_left_without_pip_is_made_again(tmp_path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"])
+    (tmp_path / ".venv" / "left-over").touch()
+    script = "set -euo pipefail; . scripts/environment.sh; make_venv"
+
+    first = run([BASH, "-c", script], env={"PYTHON": sys.executable}, cwd=tmp_path)
+    again = run([BASH, "-c", script], env={"PYTHON": sys.executable}, cwd=tmp_path)
+
+    assert first.stdout.startswith("Making .venv with ")
+    assert run([tmp_path / ".venv" / "bin" / "python", "-m", "pip", "--version"]).returncode == 0
+    assert not (tmp_path / ".venv" / "left-over").exists()
+    assert (again.returncode, again.stdout) == (0, "")
+
+
 def found_python(checkout: Path, **env: str) -> subprocess.CompletedProcess[str]:
     script = "set -euo pipefail; . scripts/environment.sh; find_python"
     return run([BASH, "-c", script], env={"PATH": "/nonexistent", **env}, cwd=checkout)
@@ -614,11 +771,22 @@ def test_a_python_that_does_not_fit_is_passed_over(bare_checkout, tmp_path) -> N
 # pull-model.sh
 
 
+ODD_ANSWERS = {
+    "list": (200, b"[1]\n"),
+    "html": (502, b"<html>\n<body>" + b"no gateway " * 100),
+    "refused": (400, b'{"error": "invalid\\nmodel name"}'),
+    "chatty": (500, json.dumps({"error": "x" * 5_000}).encode()),
+}
+
+
 class Ollama(BaseHTTPRequestHandler):
     """As much of Ollama as a pull sees."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if asked["model"] in ODD_ANSWERS:
+            self.answer_oddly(*ODD_ANSWERS[asked["model"]])
+            return
         if asked["model"] == "absent":
             events = [{"status": "pulling manifest"}, {"error": "file does not exist"}]
         else:
@@ -631,6 +799,11 @@ class Ollama(BaseHTTPRequestHandler):
         self.end_headers()
         for event in events:
             self.wfile.write(json.dumps(event).encode() + b"\n")
+
+    def answer_oddly(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
 
     @override
     def log_message(self, format: str, *args: object) -> None:
@@ -667,6 +840,34 @@ def test_pull_model_fails_when_the_pull_does(ollama) -> None:
 
     assert result.returncode == 1
     assert result.stderr == "error: the pull of absent ended early: file does not exist\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("list", "no Ollama answers at {url} (it sends no JSON objects); install it from "),
+        ("html", "Ollama at {url} answered 502 to the pull of html: Bad Gateway\n"),
+        ("refused", "Ollama at {url} answered 400 to the pull of refused: invalid model name\n"),
+        ("chatty", "Ollama at {url} answered 500 to the pull of chatty: xxx"),
+    ],
+)
+def test_pull_model_tells_of_an_odd_answer_in_a_short_line(ollama, model, message) -> None:
+    result = pull_model(ollama, model)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: " + message.format(url=ollama))
+    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 320
+
+
+def test_pull_model_says_that_an_empty_address_means_no_ollama() -> None:
+    result = pull_model("", "mistral")
+
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: OLLAMA_BASE_URL is empty, so there is no Ollama; "
+        "set it, like http://localhost:11434\n"
+    )
 
 
 def test_pull_model_says_when_there_is_no_ollama() -> None:
