@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import override
 from urllib.parse import urlsplit
 
-from classifier.configuration import shown_url
 from classifier.contracts import Label
+from classifier.redaction import shown_url
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

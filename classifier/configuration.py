@@ -6,7 +6,6 @@ what to write instead.
 """
 
 import errno
-import re
 import socket
 import sys
 from types import NoneType
@@ -15,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from classifier.redaction import shown_url
 
 EXIT_CODE_BAD_SETTINGS = 2
 
@@ -60,11 +61,6 @@ def http_url(value: str) -> str:
         msg = f"{shown_url(text)!r} is not a URL; write it like http://localhost:8001"
         raise ValueError(msg)
     return text.rstrip("/")
-
-
-def shown_url(url: str) -> str:
-    """A URL fit for logs and messages: without user and password."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
 
 
 type HttpUrl = Annotated[str, AfterValidator(http_url)]

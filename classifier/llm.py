@@ -15,9 +15,8 @@ from typing import Annotated, Any
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from classifier.configuration import shown_url
 from classifier.contracts import Classification, Label, RequestView, Source
-from classifier.redaction import clean_reason, excerpt, shown_path
+from classifier.redaction import clean_reason, excerpt, shown_path, shown_url
 from classifier.settings import ClassifierSettings
 
 logger = logging.getLogger(__name__)
