@@ -64,6 +64,7 @@ class Page:
         self._build_charts(refresh_seconds)
         self._build_workers()
         self._build_tail()
+        self._theme_chosen = False
         self._show_theme("auto")
         self.tick()
         ui.timer(refresh_seconds, self.tick)
@@ -75,7 +76,9 @@ class Page:
             return
         minutes, theme = answer
         self._zone = timezone(timedelta(minutes=int(minutes)))
-        self._show_theme(theme if theme in THEMES else "auto")
+        # The browser's answer may come after the viewer's first click, which it does not know of.
+        if not self._theme_chosen:
+            self._show_theme(theme if theme in THEMES else "auto")
 
     def tick(self) -> None:
         """Show what is new."""
@@ -192,6 +195,7 @@ class Page:
     def _next_theme(self) -> None:
         names = list(THEMES)
         theme = names[(names.index(self._theme_name) + 1) % len(names)]
+        self._theme_chosen = True
         self._show_theme(theme)
         ui.run_javascript(f"localStorage.setItem('slb-theme', '{theme}')")
 
