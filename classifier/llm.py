@@ -242,6 +242,8 @@ def _import_litellm() -> ModuleType:
     """Import LiteLLM: seconds and 150 MB, so only once there is something to call."""
     # Without it the import looks for a price list on the network.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    # In its other mode it puts the whole `.env` into this process's environment.
+    os.environ["LITELLM_MODE"] = "PRODUCTION"
     litellm = importlib.import_module("litellm")
     for switch, value in (
         ("telemetry", False),

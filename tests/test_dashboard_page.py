@@ -198,6 +198,7 @@ def test_the_tail_is_filtered_by_label_and_words_and_can_stand_still(
 
         page.get_by_role("button", name="Pause").click()
         resume = page.get_by_role("button", name="Resume")
+        expect(resume).to_be_visible()
         first = page.locator(".tail tbody tr").first.inner_text()
         expect(resume).not_to_have_text("Resume (0 new)")
         assert page.locator(".tail tbody tr").first.inner_text() == first

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
 from classifier.contracts import Label, RequestView, Source
 from classifier.llm import Llm, LlmAnswerError, LlmCallError, LlmTimeoutError, messages_for
 from classifier.settings import ClassifierSettings
-from tests.processes import free_port
+from tests.processes import clean_env, free_port
 from tests.servers import Ollama, serving
 
 VIEW = RequestView("POST", "/query", "application/json", body=b'{"sql": "SELECT 1"}', body_bytes=19)
@@ -179,6 +181,18 @@ async def test_the_reason_of_the_llm_repeats_no_value_of_the_request(ollama) -> 
     assert "hunter2canary" not in answer.reason
     assert "4111" not in answer.reason
     assert answer.reason.isprintable()
+
+
+def test_litellm_does_not_put_the_env_file_into_the_environment(tmp_path) -> None:
+    (tmp_path / ".env").write_text("CANARY=leaked\n")
+    program = "import os, classifier.llm as l; l._import_litellm(); print(os.getenv('CANARY'))"
+    command = [sys.executable, "-c", program]
+
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_env(), capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "None"
 
 
 def test_the_request_is_fenced_and_cannot_close_the_fence() -> None:

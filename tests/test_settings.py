@@ -149,6 +149,8 @@ def refused(command, **variables):
         capture_output=True,
         text=True,
         env=clean_env(**variables),
+        # Not the checkout, whose own `.env` would be read.
+        cwd=ROOT / "tests",
         timeout=30,
         check=False,
     )
