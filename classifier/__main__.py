@@ -5,7 +5,7 @@ import logging
 import uvicorn
 
 from classifier.app import build, create_app
-from classifier.configuration import SettingsError, exit_with, listen, load_or_exit
+from classifier.configuration import SettingsError, exit_with, listen, load
 from classifier.settings import ClassifierSettings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -15,8 +15,8 @@ def main() -> None:
     """Serve until stopped."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    settings = load_or_exit(ClassifierSettings)
     try:
+        settings = load(ClassifierSettings)
         sock = listen(settings.classifier_host, settings.classifier_port, "CLASSIFIER")
     except SettingsError as exc:
         exit_with(str(exc))

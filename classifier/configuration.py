@@ -82,14 +82,6 @@ def load[S: Settings](cls: type[S], **overrides: Any) -> S:  # noqa: ANN401 - an
         raise SettingsError(msg) from exc
 
 
-def load_or_exit[S: Settings](cls: type[S], **overrides: Any) -> S:  # noqa: ANN401 - as above
-    """`load` for a program's start: a bad setting is one line on stderr and exit code 2."""
-    try:
-        return load(cls, **overrides)
-    except SettingsError as exc:
-        exit_with(str(exc))
-
-
 def exit_with(message: str) -> NoReturn:
     """End the program for a fault of its configuration: one line on stderr, exit code 2."""
     sys.stderr.write(f"error: {message}\n")

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -147,12 +148,14 @@ class ClassifyRequest(BaseModel):
         if self.payload is not None and self.payload_base64 is not None:
             msg = "give payload or payload_base64, not both"
             raise ValueError(msg)
-        if len(self._body()) > MAX_PAYLOAD_BYTES:
+        if len(self.body) > MAX_PAYLOAD_BYTES:
             msg = f"the payload has over {MAX_PAYLOAD_BYTES} bytes; send its beginning"
             raise ValueError(msg)
         return self
 
-    def _body(self) -> bytes:
+    @cached_property
+    def body(self) -> bytes:
+        """The payload as bytes, worked out once: it is checked, and then looked at."""
         if self.payload_base64 is not None:
             try:
                 return base64.b64decode(self.payload_base64, validate=True)
@@ -167,7 +170,7 @@ class ClassifyRequest(BaseModel):
 
     def view(self) -> RequestView:
         """The request as the classifier's engine sees it."""
-        body = self._body()
+        body = self.body
         content_type = self.content_type
         if content_type is None:
             is_json = self.payload is not None and not isinstance(self.payload, str)

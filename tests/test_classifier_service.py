@@ -8,7 +8,6 @@ import pytest
 
 from tests import processes
 from tests.processes import LABELS
-from tests.servers import Ollama, serving
 
 pytestmark = pytest.mark.integration
 
@@ -21,14 +20,6 @@ def service(tmp_path_factory):
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def ollama():
-    server = Ollama()
-    with serving(server.app()) as url:
-        server.url = url
-        yield server
 
 
 def with_llm(folder, ollama, **variables):

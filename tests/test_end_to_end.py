@@ -9,6 +9,7 @@ import socket
 import time
 import zlib
 from collections import Counter
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -236,70 +237,63 @@ def test_connect_is_refused(stack) -> None:
     assert answer.split(b" ")[1] in {b"400", b"405"}
 
 
-def test_events_stream_while_the_worker_still_writes(tmp_path) -> None:
-    with processes.stack(tmp_path) as fresh:
-        port = processes.free_port()
-        with (
-            processes.worker(tmp_path, "fast-path", port, "--delay-ms", "1500"),
-            processes.proxy(
-                tmp_path,
-                CLASSIFIER_URL=f"http://127.0.0.1:{fresh.classifier_port}",
-                **processes.pool_variables({label: [port] for label in LABELS}),
-            ) as proxy,
-            httpx.stream(
-                "GET", f"{proxy.url}/events?stream=5", timeout=20, trust_env=False
-            ) as response,
-        ):
-            lines = response.iter_lines()
-            next(line for line in lines if line.startswith("data:"))
-            first = time.monotonic()
-            rest = [line for line in lines if line.startswith("data:")]
+@contextmanager
+def proxy_before(stack, folder, port):
+    """Another proxy of the same classifier, with one worker for all pools."""
+    classifier_url = f"http://127.0.0.1:{stack.classifier_port}"
+    pools = processes.pool_variables({label: [port] for label in LABELS})
+    with processes.proxy(folder, CLASSIFIER_URL=classifier_url, **pools) as proxy:
+        yield proxy
+
+
+def test_events_stream_while_the_worker_still_writes(stack, tmp_path) -> None:
+    port = processes.free_port()
+    with (
+        processes.worker(tmp_path, "fast-path", port, "--delay-ms", "1500"),
+        proxy_before(stack, tmp_path, port) as proxy,
+        httpx.stream("GET", f"{proxy.url}/events?stream=5", timeout=20, trust_env=False) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(line for line in lines if line.startswith("data:"))
+        first = time.monotonic()
+        rest = [line for line in lines if line.startswith("data:")]
 
     assert len(rest) == 4
     # The worker spaces its events: had they been held back, all would come at once.
     assert time.monotonic() - first > 0.6
 
 
-def test_a_dead_worker_is_an_honest_error_that_names_no_address(tmp_path) -> None:
-    with processes.stack(tmp_path) as broken:
-        dead = processes.free_port()
-        pools = {label: [dead] for label in LABELS}
-        classifier_url = f"http://127.0.0.1:{broken.classifier_port}"
-        variables = {**processes.pool_variables(pools), "CLASSIFIER_URL": classifier_url}
-        with processes.proxy(tmp_path, **variables) as proxy:
-            response = httpx.get(f"{proxy.url}/health", trust_env=False)
+def test_a_dead_worker_is_an_honest_error_that_names_no_address(stack, tmp_path) -> None:
+    dead = processes.free_port()
+    with proxy_before(stack, tmp_path, dead) as proxy:
+        response = httpx.get(f"{proxy.url}/health", trust_env=False)
 
-            tls_url = proxy.url.replace("http:", "https:")
-            with httpx.Client(http2=True, verify=False, trust_env=False) as client:
-                with_tls = client.get(f"{tls_url}/health")
-            for answer in (response, with_tls):
-                assert answer.status_code == 502
-                assert answer.headers["content-type"] == "application/json"
-                assert answer.json()["error"]["code"] == "bad_gateway"
-                assert str(dead) not in answer.text + str(answer.headers)
-                assert "mitmproxy" not in (answer.text + str(answer.headers)).lower()
-            assert proxy.decisions()[-1]["error"] == "worker_failed"
-            sample = 'slb_requests_total{label="fast-path",pool="fast-path",status_class="5xx"}'
-            assert proxy.metric(sample) == 2
+        tls_url = proxy.url.replace("http:", "https:")
+        with httpx.Client(http2=True, verify=False, trust_env=False) as client:
+            with_tls = client.get(f"{tls_url}/health")
+        for answer in (response, with_tls):
+            assert answer.status_code == 502
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.json()["error"]["code"] == "bad_gateway"
+            assert str(dead) not in answer.text + str(answer.headers)
+            assert "mitmproxy" not in (answer.text + str(answer.headers)).lower()
+        assert proxy.decisions()[-1]["error"] == "worker_failed"
+        sample = 'slb_requests_total{label="fast-path",pool="fast-path",status_class="5xx"}'
+        assert proxy.metric(sample) == 2
 
 
-def test_a_client_that_leaves_frees_the_worker(tmp_path) -> None:
-    with processes.stack(tmp_path) as fresh:
-        port = processes.free_port()
-        with (
-            processes.worker(tmp_path, "general", port, "--delay-ms", "3000"),
-            processes.proxy(
-                tmp_path,
-                CLASSIFIER_URL=f"http://127.0.0.1:{fresh.classifier_port}",
-                **processes.pool_variables({label: [port] for label in LABELS}),
-            ) as proxy,
-        ):
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.get(f"{proxy.url}/users", timeout=0.5, trust_env=False)
+def test_a_client_that_leaves_frees_the_worker(stack, tmp_path) -> None:
+    port = processes.free_port()
+    with (
+        processes.worker(tmp_path, "general", port, "--delay-ms", "3000"),
+        proxy_before(stack, tmp_path, port) as proxy,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{proxy.url}/users", timeout=0.5, trust_env=False)
 
-            assert processes.until(lambda: len(proxy.decisions()) == 1, 5)
-            assert proxy.decisions()[0]["error"] == "client_disconnected"
-            assert proxy.metric("slb_requests_inflight") == 0
+        assert processes.until(lambda: len(proxy.decisions()) == 1, 5)
+        assert proxy.decisions()[0]["error"] == "client_disconnected"
+        assert proxy.metric("slb_requests_inflight") == 0
 
 
 def test_the_decision_feed_replays_and_follows(stack, client) -> None:

@@ -11,21 +11,12 @@ from classifier.contracts import Label, RequestView, Source
 from classifier.llm import Llm, LlmAnswerError, LlmCallError, LlmTimeoutError, messages_for
 from classifier.settings import ClassifierSettings
 from tests.processes import clean_env, free_port
-from tests.servers import Ollama, serving
 
 VIEW = RequestView("POST", "/query", "application/json", body=b'{"sql": "SELECT 1"}', body_bytes=19)
 
 
 def settings(url, **values):
     return ClassifierSettings(ollama_base_url=url, llm_timeout_seconds=5, **values)
-
-
-@pytest.fixture
-def ollama():
-    server = Ollama()
-    with serving(server.app()) as url:
-        server.url = url
-        yield server
 
 
 async def found(llm):
