@@ -1,8 +1,9 @@
-"""The book of requests under way: opened when one is routed, closed exactly once when it ends.
+"""The book of requests under way: opened when one is labelled, closed exactly once when it ends.
 
-Closing gives the worker back, counts the request and publishes its decision.
+Closing counts the request and publishes its decision.
 """
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,37 +11,57 @@ from enum import StrEnum
 from typing import Protocol
 
 from addons.feed import DecisionEvent, DecisionFeed
-from addons.routing import Route
+from addons.pool import Lease
 from classifier.contracts import Classification, Label, RequestView
 from classifier.redaction import shown_path
 
-BAD_GATEWAY = 502
+SHOWN_METHOD = re.compile("[A-Z]{1,16}(?:-[A-Z]{1,16})?")
+"""Anything can stand where a method is expected, a secret as well: the rest is not shown."""
 
 
 class Failure(StrEnum):
-    """How a routed request can end without a whole answer."""
+    """How a labelled request can end without a whole answer of a worker."""
 
     WORKER_FAILED = "worker_failed"
     CLIENT_DISCONNECTED = "client_disconnected"
+    CLIENT_FAULT = "client_fault"
+    REJECTED = "rejected"
+    INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Active:
-    """A request that was routed and has not ended.
+    """A request that was labelled and has not ended.
 
     Attributes:
         arrived_at: Seconds since the epoch, for people.
         arrived: Monotonic seconds when the request was whole.
         decided: Monotonic seconds when it had its label.
+        lease: The worker that has it now; None before there is one.
     """
 
     decision_id: str
     method: str
     path: str
-    route: Route
+    classification: Classification
     arrived_at: float
     arrived: float
     decided: float
+    lease: Lease | None = None
+
+    @property
+    def pool(self) -> Label:
+        """The pool that serves the request: after a spill not the label's own."""
+        return self.classification.label if self.lease is None else self.lease.pool.label
+
+    def client_headers(self) -> tuple[tuple[str, str], ...]:
+        """What the client is told about the decision."""
+        decided = self.classification
+        return (
+            ("x-slb-label", decided.label.value),
+            ("x-slb-source", decided.source.value),
+            ("x-slb-decision-id", self.decision_id),
+        )
 
 
 class Observer(Protocol):
@@ -56,7 +77,7 @@ class Observer(Protocol):
 
 
 class Ledger:
-    """All requests under way, by flow id."""
+    """All requests under way."""
 
     def __init__(
         self,
@@ -83,64 +104,59 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._active)
 
-    def get(self, flow_id: str) -> Active | None:
-        """The open entry of a flow."""
-        return self._active.get(flow_id)
-
-    def open(self, flow_id: str, view: RequestView, route: Route, arrived: float) -> None:
-        """Enter a request that has just been routed; it arrived at `arrived` (monotonic)."""
+    def open(self, view: RequestView, classification: Classification, arrived: float) -> Active:
+        """Enter a request that has just been labelled; it arrived at `arrived` (monotonic)."""
         now = self._clock()
         active = Active(
             decision_id=uuid.uuid4().hex,
-            method=view.method,
+            method=view.method if SHOWN_METHOD.fullmatch(view.method) else "OTHER",
             path=view.path,
-            route=route,
+            classification=classification,
             arrived_at=self._wall_clock() - (now - arrived),
             arrived=arrived,
             decided=now,
         )
-        self._active[flow_id] = active
-        self._observer.decided(route.classification, now - arrived)
+        self._active[active.decision_id] = active
+        self._observer.decided(classification, now - arrived)
+        return active
 
-    def close(self, flow_id: str, status: int | None, failure: Failure | None = None) -> None:
-        """Close an entry; a flow without one is none of ours.
+    def close(self, active: Active, status: int | None, failure: Failure | None = None) -> None:
+        """Close an entry; a second call does nothing.
 
         Args:
-            flow_id: The flow that ended.
-            status: What the client got; None if it got no whole answer.
+            active: The request that ended.
+            status: What the client got; None if it got no answer.
             failure: Why it did not end well.
         """
-        active = self._active.pop(flow_id, None)
-        if active is None:
+        if self._active.pop(active.decision_id, None) is None:
             return
-        active.route.lease.release(failed=failure is Failure.WORKER_FAILED)
         ended = self._clock()
-        label, pool = active.route.classification.label, active.route.lease.pool.label
-        self._observer.finished(label, pool, status, ended - active.arrived)
+        whole = failure is not Failure.CLIENT_DISCONNECTED
+        self._observer.finished(
+            active.classification.label,
+            active.pool,
+            status if whole else None,
+            ended - active.arrived,
+        )
         self.feed.publish(_event(active, status, failure, ended))
-
-    def drop(self, flow_id: str) -> None:
-        """Close an entry whose request never left: its end is neither counted nor published."""
-        if (active := self._active.pop(flow_id, None)) is not None:
-            active.route.lease.release()
 
 
 def _event(
     active: Active, status: int | None, failure: Failure | None, ended: float
 ) -> DecisionEvent:
-    decided = active.route.classification
+    decided = active.classification
     return DecisionEvent(
         id=active.decision_id,
         time=round(active.arrived_at, 3),
-        method=active.method[:32],
+        method=active.method,
         path=shown_path(active.path),
         label=str(decided.label),
         source=str(decided.source),
         cached=decided.cached,
         confidence=round(decided.confidence, 4),
         reason=decided.reason,
-        pool=str(active.route.lease.pool.label),
-        worker=active.route.lease.worker.name,
+        pool=str(active.pool),
+        worker="" if active.lease is None else active.lease.worker.name,
         status=status,
         classify_ms=round((active.decided - active.arrived) * 1000, 3),
         total_ms=round((ended - active.arrived) * 1000, 3),

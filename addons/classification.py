@@ -1,49 +1,51 @@
-"""How the proxy gets a label: cache, single flight, deadline, fallback.
+"""How the proxy gets a label: cache, single flight, deadline, breaker, fallback.
 
 Invariants:
 * `LabelSource.classify` always answers, within the deadline, whatever the classifier does.
-* A fallback is never cached, and neither is a provisional answer.
+* A fallback is never kept as a label, and neither is a provisional answer. That a question has
+  failed is remembered for a few seconds, or until the classifier has recovered.
 * An answer that comes too late for its own request still fills the cache.
 * At most `max_inflight` questions are open at any time; each ends by itself.
+* While the classifier keeps failing, no request waits for it: one question at a time finds out,
+  in the background, whether it answers again.
 """
 
 import asyncio
 import logging
-import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from cachetools import TTLCache
 
-from classifier.client import FAILURE_REASONS, ClassifierError
-from classifier.contracts import Classification, Label, RequestView, Source
+from addons.breaker import Breaker, BreakerPolicy, BreakerState
+from addons.questions import (
+    FALLBACK_REASONS,
+    Ask,
+    FallbackReason,
+    Question,
+    Questions,
+    failure_text,
+    fallback,
+)
+from classifier.contracts import Classification, RequestView, Source
+
+__all__ = [
+    "FALLBACK_REASONS",
+    "Ask",
+    "FallbackReason",
+    "LabelSource",
+    "Limits",
+    "failure_text",
+    "fallback",
+]
 
 logger = logging.getLogger(__name__)
 
-type Ask = Callable[[RequestView], Awaitable[Classification]]
+MAX_FAILED_QUESTIONS = 4_096
 
-
-class FallbackReason(StrEnum):
-    """Why there was no decision, beside the failures that `classifier.client` names."""
-
-    TIMEOUT = "timeout"
-    SATURATED = "saturated"
-    INTERNAL = "internal"
-
-
-FALLBACK_REASONS = tuple(dict.fromkeys((*FAILURE_REASONS, *FallbackReason)))
-"""Every value that the reason of a fallback can take."""
-
-
-def fallback(reason: str) -> Classification:
-    """The decision that stands in for one: general, known to be no more than a default."""
-    return Classification(Label.GENERAL, 0.0, Source.FALLBACK, reason)
-
-
-def failure_text(error: Exception) -> str:
-    """Type and place of an unforeseen error. Its message stays out: it may repeat a payload."""
-    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+# Asked when no request has come since the last trial: never a question that failed, for it may be
+# one that always does.
+TRIAL_VIEW = RequestView("GET", "/health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,20 @@ class Limits:
     Attributes:
         timeout_seconds: Longest wait of one request for its label.
         max_inflight: Most open questions to the classifier.
+        max_queue: Most questions that wait for their turn.
         cache_entries: Most labels kept; 0 keeps none.
         cache_ttl_seconds: How long a label is kept.
+        fallback_ttl_seconds: How long a question that failed is not asked again.
+        breaker: When the classifier is not asked for a while.
     """
 
     timeout_seconds: float
     max_inflight: int
+    max_queue: int
     cache_entries: int
     cache_ttl_seconds: float
+    fallback_ttl_seconds: float
+    breaker: BreakerPolicy
 
 
 class LabelSource:
@@ -72,14 +80,26 @@ class LabelSource:
         Args:
             ask: The question to the classifier. May raise `ClassifierError`; must end by itself.
             limits: Its bounds.
-            clock: Monotonic seconds, for the cache.
+            clock: Monotonic seconds, for what is remembered and for the breaker.
         """
-        self._ask = ask
         self._limits = limits
         self._cache: MutableMapping[bytes, Classification] = TTLCache(
             limits.cache_entries, limits.cache_ttl_seconds, timer=clock
         )
-        self._inflight: dict[bytes, asyncio.Task[Classification]] = {}
+        self._failures: MutableMapping[bytes, Classification] = TTLCache(
+            MAX_FAILED_QUESTIONS, limits.fallback_ttl_seconds, timer=clock
+        )
+        self._breaker = Breaker(limits.breaker, clock)
+        self._questions = Questions(
+            ask,
+            self,
+            timeout_seconds=limits.timeout_seconds,
+            max_inflight=limits.max_inflight,
+            max_queue=limits.max_queue,
+        )
+        self._refused: RequestView | None = None
+        self._trial: asyncio.TimerHandle | None = None
+        self._ending = False
         self.cache_hits = 0
         self.cache_misses = 0
 
@@ -91,27 +111,55 @@ class LabelSource:
     @property
     def inflight(self) -> int:
         """How many questions are open now."""
-        return len(self._inflight)
+        return self._questions.inflight
 
-    async def classify(self, view: RequestView) -> Classification:
-        """The label of a request: decided, remembered or, in the end, `general` as a fallback."""
-        key = view.fingerprint()
-        remembered = self._cache.get(key)
-        if remembered is not None:
-            self.cache_hits += 1
-            return replace(remembered, cached=True)
+    @property
+    def queued(self) -> int:
+        """How many questions wait for their turn now."""
+        return self._questions.queued
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Whether the classifier is asked."""
+        return self._breaker.state
+
+    def known(self, key: bytes) -> Classification | None:
+        """What can be told at once of a request with this fingerprint: a label, or a failure."""
+        try:
+            label = self._cache[key]
+        except KeyError:
+            return self._known_failure(key)
+        self.cache_hits += 1
+        return label
+
+    async def classify(self, view: RequestView, key: bytes | None = None) -> Classification:
+        """The label of a request: decided, remembered or, in the end, `general` as a fallback.
+
+        Args:
+            view: The request.
+            key: Its fingerprint, if the caller has worked it out already.
+        """
+        key = view.fingerprint() if key is None else key
+        if (known := self.known(key)) is not None:
+            return known
         self.cache_misses += 1
-        task = self._inflight.get(key)
-        if task is None:
-            if len(self._inflight) >= self._limits.max_inflight:
-                return fallback(FallbackReason.SATURATED)
-            task = self._start(key, view)
-        # wait() neither cancels the question nor hands on our own cancellation: followers and
-        # the cache still want the answer.
-        done, _ = await asyncio.wait({task}, timeout=self._limits.timeout_seconds)
-        if not done:
-            return fallback(FallbackReason.TIMEOUT)
-        return fallback(FallbackReason.INTERNAL) if task.cancelled() else task.result()
+        if self._breaker.state is not BreakerState.CLOSED:
+            self._refused = view
+            return fallback(FallbackReason.BREAKER_OPEN)
+        question = self._questions.find(key)
+        if question is None:
+            question = self._questions.put(key, view, self._breaker.generation)
+        if question is None:
+            return fallback(FallbackReason.SATURATED)
+        # Our own cancellation is not handed on: followers and the cache still want the answer.
+        return await asyncio.shield(question.told)
+
+    def share_cache(self, other: "LabelSource") -> None:
+        """Keep labels in the cache of another source, with those that are there.
+
+        Its bounds and clock have to be the same.
+        """
+        self._cache = other._cache  # noqa: SLF001 - of the same class
 
     def clear(self) -> int:
         """Forget all labels; return how many there were."""
@@ -120,33 +168,82 @@ class LabelSource:
         return entries
 
     async def drain(self) -> None:
-        """Wait until no question is open; they end by themselves."""
-        await asyncio.gather(*self._inflight.values(), return_exceptions=True)
+        """Wait until no question is open; they end by themselves. There are no more trials."""
+        self._end_trials()
+        await self._questions.drain()
 
     async def aclose(self) -> None:
         """Drop the open questions; those who wait for them get a fallback."""
-        tasks = list(self._inflight.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._end_trials()
+        await self._questions.aclose()
 
-    def _start(self, key: bytes, view: RequestView) -> asyncio.Task[Classification]:
-        task = asyncio.get_running_loop().create_task(self._question(key, view), name="classify")
-        # mitmproxy's loop starts tasks eagerly, so it may be done already: the callback, which
-        # runs from the loop, comes after the entry all the same.
-        self._inflight[key] = task
-        task.add_done_callback(lambda _: self._inflight.pop(key, None))
-        return task
+    # What questions tell
 
-    async def _question(self, key: bytes, view: RequestView) -> Classification:
-        try:
-            answer = await self._ask(view)
-        except ClassifierError as exc:
-            return fallback(exc.reason)
-        except Exception as exc:
-            # Supervisor of a background task: nothing above it would see the error.
-            logger.error("asking the classifier failed: %s", failure_text(exc))
-            return fallback(FallbackReason.INTERNAL)
+    def answered(self, question: Question, answer: Classification) -> None:
+        """Keep an answer, in time or late."""
+        self._failures.pop(question.key, None)
         if self._limits.cache_entries and not answer.provisional:
-            self._cache[key] = answer
-        return answer
+            # A hit shall cost no more than looking it up: it is kept as it will be told.
+            self._cache[question.key] = replace(answer, cached=True)
+
+    def failed(self, question: Question, failure: Classification) -> None:
+        """Do not ask again for a while."""
+        self._failures[question.key] = failure
+
+    def judged(self, question: Question, fault: str | None) -> None:
+        """Have the breaker count it."""
+        if fault is None:
+            if self._breaker.succeeded(question.generation):
+                self._recovered()
+            return
+        was_closed = self._breaker.state is BreakerState.CLOSED
+        if not self._breaker.failed(question.generation):
+            return
+        if was_closed:
+            logger.warning("the classifier fails (%s): labels are general for now", fault)
+        self._questions.dismiss_queue(FallbackReason.BREAKER_OPEN)
+        self._plan_trial()
+
+    # Recovery
+
+    def _recovered(self) -> None:
+        logger.info("the classifier answers again")
+        self._failures.clear()
+        # Asked while it failed: what has not been answered by now is stuck.
+        self._questions.drop_late()
+
+    def _plan_trial(self) -> None:
+        if not self._ending:
+            loop = asyncio.get_running_loop()
+            self._trial = loop.call_later(self._breaker.trial_in_seconds, self._try_again)
+
+    def _try_again(self) -> None:
+        if not self._breaker.try_again():
+            self._plan_trial()
+            return
+        view, self._refused = self._refused or TRIAL_VIEW, None
+        trial = self._questions.put(view.fingerprint(), view, self._breaker.generation)
+        if trial is None:
+            self._breaker.failed(self._breaker.generation)
+            self._plan_trial()
+            return
+        # It may end without having been asked: then nothing else would judge it.
+        trial.told.add_done_callback(lambda told: self._trial_told(trial, told.result()))
+
+    def _trial_told(self, trial: Question, answer: Classification) -> None:
+        self.judged(trial, answer.reason if answer.source is Source.FALLBACK else None)
+
+    def _end_trials(self) -> None:
+        self._ending = True
+        if self._trial is not None:
+            self._trial.cancel()
+
+    def _known_failure(self, key: bytes) -> Classification | None:
+        """Why there will be no label: it failed a moment ago, or it is late and still asked."""
+        failure = self._failures.get(key) if self._failures else None
+        if failure is None:
+            question = self._questions.find(key)
+            failure = question.told.result() if question and question.told.done() else None
+        if failure is not None:
+            self.cache_misses += 1
+        return failure

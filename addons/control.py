@@ -1,7 +1,8 @@
-"""The control port: metrics, health, pools and the decision feed, served in the proxy's loop."""
+"""The control port: metrics, health, pools, the decision feed, and what operators have done."""
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import socket
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
+from addons.admin import Admin, Operations
 from addons.feed import DecisionEvent, DecisionFeed, TooManySubscribersError
 from addons.pool import Pool
 from addons.telemetry import Telemetry
@@ -27,7 +29,7 @@ MAX_LIMIT_DIGITS = 18
 
 
 class ControlApp:
-    """Answers about one router. Reads its parts, changes nothing."""
+    """Answers about one router. Reads its parts; what changes them is the admin's alone."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class ControlApp:
         telemetry: Telemetry,
         pools: Callable[[], Mapping[Label, Pool]],
         not_ready: Callable[[], str | None],
+        operations: Operations,
     ) -> None:
         """Answers from the given parts.
 
@@ -44,7 +47,9 @@ class ControlApp:
             telemetry: Source of metrics.
             pools: The pools in use now.
             not_ready: Why the proxy must not get traffic now; None if it may.
+            operations: What operators can have done.
         """
+        self._admin = Admin(operations)
         self._feed = feed
         self._telemetry = telemetry
         self._pools = pools
@@ -61,7 +66,8 @@ class ControlApp:
             "/v1/decisions": self._decisions,
             "/v1/pools": self._pool_states,
         }
-        return Starlette(routes=[HttpRoute(path, answer) for path, answer in routes.items()])
+        reading = [HttpRoute(path, answer) for path, answer in routes.items()]
+        return Starlette(routes=[*reading, *self._admin.routes()])
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self._telemetry.render(), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -134,17 +140,8 @@ def _sse(event: DecisionEvent) -> str:
 
 
 def _pool_state(pool: Pool) -> dict[str, Any]:
-    workers = [
-        {
-            "name": state.worker.name,
-            "url": state.worker.url,
-            "inflight": state.inflight,
-            "requests": state.requests,
-            "errors": state.errors,
-        }
-        for state in pool.states
-    ]
-    return {"label": str(pool.label), "workers": workers}
+    workers = [dataclasses.asdict(worker) for worker in pool.views()]
+    return {"label": str(pool.label), "panic": pool.in_panic, "workers": workers}
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -167,6 +164,8 @@ class ControlServer:
             access_log=False,
             lifespan="off",
             ws="none",
+            # A peer is who it is, not who it says it is.
+            proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
         logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,23 +1,25 @@
 """mitmproxy's flows to our types and back. The only place that reads or writes a flow's fields."""
 
-import json
+import asyncio
+import time
+from collections.abc import Callable, Iterable
 
 from mitmproxy import http
+from mitmproxy.connection import ConnectionState, Server
 
+from addons import http1
+from addons.pool import Worker
 from addons.routing import (
     RESERVED_PREFIX,
     RESERVED_REQUEST_HEADERS,
     Rejection,
-    Route,
+    error_body,
+    error_headers,
+    route_headers,
 )
-from classifier.contracts import Label, RequestView, semantic_headers
+from classifier.contracts import Classification, Label, RequestView, semantic_headers
 
 METADATA_KEY = "router"
-MAX_LENGTH_DIGITS = 18
-
-# mitmproxy tells whose fault an error is by its text alone.
-CLIENT_LEFT_MESSAGES = ("Client disconnected", "Connection killed", "stream reset by client")
-CLIENT_FAULT_MESSAGES = ("HTTP/1 protocol error", "Request body exceeds")
 
 MARKERS = {
     Label.FAST_PATH: ":zap:",
@@ -27,13 +29,85 @@ MARKERS = {
 """Emoji that mitmproxy's interfaces show beside a flow; `~marker snail` finds the heavy ones."""
 
 
-def announced_body_bytes(message: http.Message) -> int | None:
-    """The Content-Length, or None if there is no usable one (chunked, or until the end)."""
-    if "transfer-encoding" in message.headers:
-        return None
-    length = message.headers.get("content-length", "")
-    usable = length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS
-    return int(length) if usable else None
+def request_of(head: http1.RequestHead, scheme: str) -> http.Request:
+    """The request of a flow, as the client sent it; its body comes later."""
+    host, _, port = head.host.decode("ascii").rpartition(":")
+    has_port = bool(host) and port.isdigit()
+    default_port = 443 if scheme == "https" else 80
+    # With an absolute target, its authority is the Host.
+    fields = [
+        (name, head.host if name.lower() == b"host" else value) for name, value in head.fields
+    ]
+    return http.Request(
+        host=host if has_port else head.host.decode("ascii"),
+        port=int(port) if has_port else default_port,
+        method=head.method,
+        scheme=scheme.encode(),
+        authority=b"",
+        path=head.target,
+        http_version=b"HTTP/1.%d" % head.minor,
+        headers=http.Headers(fields),
+        content=None,
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+
+
+def head_of(request: http.Request, original: http1.RequestHead) -> http1.RequestHead:
+    """The head of a flow's request, with what addons have changed.
+
+    Raises:
+        ProtocolError: If it is not valid any more.
+    """
+    data = request.data
+    head = http1.make_request_head(
+        data.method, data.path, original.minor, list(data.headers.fields)
+    )
+    head.host = head.host or original.host
+    return head
+
+
+def response_of(head: http1.ResponseHead) -> http.Response:
+    """The response of a flow, as the worker sent it; its body comes later."""
+    return http.Response(
+        http_version=b"HTTP/1.%d" % head.minor,
+        status_code=head.status,
+        reason=head.reason,
+        headers=http.Headers(head.fields),
+        content=None,
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+
+
+def response_head_of(
+    response: http.Response, framed: http1.ResponseHead | None
+) -> http1.ResponseHead:
+    """The head of a flow's response, with what addons have changed.
+
+    Args:
+        response: The flow's.
+        framed: Whose framing it has, if its body passes as it comes.
+    """
+    fields = [field for field in response.headers.fields if http1.is_well_formed([field])]
+    reason = response.data.reason if http1.is_well_formed([(b"x", response.data.reason)]) else b""
+    head = http1.ResponseHead(response.status_code, reason, 1, fields)
+    if framed is not None:
+        head.minor = framed.minor
+        head.content_length, head.chunked = framed.content_length, framed.chunked
+    return head
+
+
+def server_of(worker: Worker, transport: asyncio.BaseTransport) -> Server:
+    """The upstream side of a flow, for people to see."""
+    server = Server(address=(worker.host, worker.port))
+    server.state = ConnectionState.OPEN
+    server.timestamp_start = server.timestamp_tcp_setup = time.time()
+    server.peername = transport.get_extra_info("peername")
+    server.sockname = transport.get_extra_info("sockname")
+    return server
 
 
 def view_of(request: http.Request, max_body_bytes: int) -> RequestView:
@@ -42,39 +116,26 @@ def view_of(request: http.Request, max_body_bytes: int) -> RequestView:
     `raw_content`, not `content`: nothing is decoded here, so a body cannot blow up.
     """
     body = request.raw_content or b""
-    return _view(request, body[:max_body_bytes], len(body))
-
-
-def head_view_of(request: http.Request) -> RequestView:
-    """What the classifier may see of a request whose body passes unread."""
-    length = announced_body_bytes(request)
-    return _view(request, b"", -1 if length is None else length)
-
-
-def _view(request: http.Request, body: bytes, body_bytes: int) -> RequestView:
     return RequestView(
         method=request.method.upper(),
         path=request.path,
-        content_type=request.headers.get("content-type", ""),
+        content_type=next(filter(None, request.headers.get_all("content-type")), ""),
         headers=semantic_headers(request.headers.items(multi=True)),
-        body=body,
-        body_bytes=body_bytes,
+        body=body[:max_body_bytes],
+        body_bytes=len(body),
     )
 
 
-def apply(flow: http.HTTPFlow, route: Route) -> None:
-    """Send the flow to the route's worker: only address and routing headers change."""
+def address(flow: http.HTTPFlow, decided: Classification, worker: Worker) -> None:
+    """Send a flow that mitmproxy itself forwards (a replay) to a worker."""
     request = flow.request
-    worker = route.lease.worker
-    request.scheme = worker.scheme
     # Not `request.host`, which rewrites the Host header: the worker shall see the client's.
-    request.data.host = worker.host
-    request.data.port = worker.port
-    # An absolute-form target would name another authority than the worker's: origin form.
+    request.data.host, request.data.port = worker.host, worker.port
+    request.scheme = worker.scheme
     request.authority = ""
     for name in [name for name in request.headers if _is_reserved(name.lower())]:
         request.headers.pop(name, None)
-    for name, value in route.headers():
+    for name, value in route_headers(decided):
         request.headers[name] = value
 
 
@@ -82,12 +143,12 @@ def _is_reserved(name: str) -> bool:
     return name in RESERVED_REQUEST_HEADERS or name.startswith(RESERVED_PREFIX)
 
 
-def annotate(flow: http.HTTPFlow, route: Route) -> None:
+def show_decision(flow: http.HTTPFlow, decided: Classification, worker: Worker) -> None:
     """Show the decision in mitmproxy's interfaces: comment, marker, filterable metadata."""
-    decided = route.classification
+    flow.request.data.host, flow.request.data.port = worker.host, worker.port
     cached = " cached" if decided.cached else ""
     flow.comment = (
-        f"{decided.label} -> {route.lease.worker.name}"
+        f"{decided.label} -> {worker.name}"
         f" ({decided.source}{cached} {decided.confidence:.2f}) {decided.reason}"
     )
     flow.marked = MARKERS[decided.label]
@@ -98,31 +159,15 @@ def annotate(flow: http.HTTPFlow, route: Route) -> None:
         "confidence": decided.confidence,
         "reason": decided.reason,
         "cached": decided.cached,
-        "worker": route.lease.worker.name,
+        "worker": worker.name,
     }
-
-
-def is_clients_fault(flow: http.HTTPFlow) -> bool:
-    """Whether a flow failed because the client left, or broke the protocol while it sent."""
-    message = flow.error.msg if flow.error else ""
-    if message.startswith(CLIENT_LEFT_MESSAGES):
-        return True
-    unfinished = flow.request.timestamp_end is None
-    return unfinished and message.startswith(CLIENT_FAULT_MESSAGES)
 
 
 def reject(flow: http.HTTPFlow, rejection: Rejection) -> None:
     """Answer the flow here and now."""
-    headers = {"content-type": "application/json"}
-    if rejection.retry_after_seconds is not None:
-        headers["retry-after"] = str(rejection.retry_after_seconds)
-    flow.response = http.Response.make(rejection.status, error_body(rejection), headers)
-
-
-def error_body(rejection: Rejection) -> bytes:
-    """The JSON that clients get with an error of the proxy's own."""
-    error = {"code": rejection.code, "message": rejection.message}
-    return json.dumps({"error": error}).encode()
+    flow.response = http.Response.make(
+        rejection.status, error_body(rejection), error_headers(rejection)
+    )
 
 
 def is_stream(response: http.Response, max_buffered_bytes: int) -> bool:
@@ -132,7 +177,16 @@ def is_stream(response: http.Response, max_buffered_bytes: int) -> bool:
     those too long to be held in memory.
     """
     length = announced_body_bytes(response)
-    return length is None or length > max_buffered_bytes
+    if length is None:
+        return response.status_code not in http1.NO_CONTENT
+    return length > max_buffered_bytes
+
+
+def announced_body_bytes(response: http.Response) -> int | None:
+    """The Content-Length, or None if there is no usable one (chunked, or until the end)."""
+    length = response.headers.get("content-length", "")
+    usable = length.isascii() and length.isdigit() and len(length) <= http1.MAX_LENGTH_DIGITS
+    return int(length) if usable and "transfer-encoding" not in response.headers else None
 
 
 def tell_client(response: http.Response, headers: dict[str, str]) -> None:
@@ -142,3 +196,13 @@ def tell_client(response: http.Response, headers: dict[str, str]) -> None:
         response.headers.pop(name, None)
     for name, value in headers.items():
         response.headers[name] = value
+
+
+def joined(stream: Callable[[bytes], Iterable[bytes] | bytes]) -> Callable[[bytes], bytes]:
+    """An addon's `response.stream` function as one that always returns bytes."""
+
+    def transform(data: bytes) -> bytes:
+        result = stream(data)
+        return result if isinstance(result, bytes) else b"".join(result)
+
+    return transform

@@ -1,39 +1,51 @@
 """Labels from the configured classifier service: a `LabelSource` and the client beneath it."""
 
 import time
+from collections.abc import Callable
 
+from addons.breaker import BreakerPolicy
 from addons.classification import LabelSource, Limits
 from addons.settings import RouterSettings
 from classifier.client import ClassifierClient
 from classifier.contracts import Classification, RequestView
 
-# A question may outlive its request by this much, to fill the cache all the same.
+# A question may outlive its request by this much, to fill the cache all the same, unless others
+# need its place or the classifier has recovered in the meantime.
 LATE_ANSWER_SECONDS = 5.0
 # The service answers with what it has when this share of our own deadline is over.
 SERVICE_DEADLINE_SHARE = 0.8
-
-# httpcore looks at every connection for every question: more of them make each one slower.
-MAX_CONNECTIONS = 32
 
 
 class ServiceLabels(LabelSource):
     """A label source that asks one classifier service, within the bounds of the settings."""
 
-    def __init__(self, settings: RouterSettings) -> None:
-        """Prepare; nothing is connected yet."""
+    def __init__(self, settings: RouterSettings, before: "ServiceLabels | None" = None) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            settings: Say which service, and the bounds.
+            before: What this one replaces; its labels are kept where they hold here as well.
+        """
         self._settings = settings
-        self._deadline_ms = max(1, int(settings.classify_timeout_ms * SERVICE_DEADLINE_SHARE))
         self._client = ClassifierClient(
             settings.classifier_url,
             timeout_seconds=settings.classify_timeout_ms / 1000 + LATE_ANSWER_SECONDS,
-            max_connections=min(settings.classify_max_inflight, MAX_CONNECTIONS),
+            # One each: a question that has its turn must not queue for a connection as well.
+            max_connections=settings.classify_max_inflight,
         )
         super().__init__(self._ask_service, limits_of(settings), time.monotonic)
+        if before is not None and before.keeps_labels_as(settings):
+            self.share_cache(before)
 
     def serves(self, settings: RouterSettings) -> bool:
         """Whether it asks the service of these settings, within their bounds."""
         same_service = settings.classifier_url == self._settings.classifier_url
         return same_service and limits_of(settings) == limits_of(self._settings)
+
+    def keeps_labels_as(self, settings: RouterSettings) -> bool:
+        """Whether its labels are those of these settings, as many, and kept as long."""
+        names = ("classifier_url", "cache_entries", "cache_ttl_seconds")
+        return all(getattr(settings, name) == getattr(self._settings, name) for name in names)
 
     async def close(self) -> None:
         """Close at exit: nobody waits for a label any more."""
@@ -45,8 +57,21 @@ class ServiceLabels(LabelSource):
         await self.drain()
         await self._client.aclose()
 
-    async def _ask_service(self, view: RequestView) -> Classification:
-        return await self._client.classify(view, self._deadline_ms)
+    async def _ask_service(self, view: RequestView, seconds: float) -> Classification:
+        deadline_ms = max(1, int(seconds * 1000 * SERVICE_DEADLINE_SHARE))
+        return await self._client.classify(view, deadline_ms)
+
+
+class CurrentLabels:
+    """Labels from the source in force when a request asks: it may have been replaced by then."""
+
+    def __init__(self, source: Callable[[], LabelSource]) -> None:
+        """Asks what `source` returns."""
+        self._source = source
+
+    async def classify(self, view: RequestView) -> Classification:
+        """The label of a request; always answers, never raises."""
+        return await self._source().classify(view)
 
 
 def limits_of(settings: RouterSettings) -> Limits:
@@ -54,6 +79,11 @@ def limits_of(settings: RouterSettings) -> Limits:
     return Limits(
         timeout_seconds=settings.classify_timeout_ms / 1000,
         max_inflight=settings.classify_max_inflight,
+        max_queue=settings.classify_queue,
         cache_entries=settings.cache_entries,
         cache_ttl_seconds=settings.cache_ttl_seconds,
+        fallback_ttl_seconds=settings.fallback_ttl_ms / 1000,
+        breaker=BreakerPolicy(
+            failures=settings.breaker_failures, open_seconds=settings.breaker_open_ms / 1000
+        ),
     )

@@ -3,6 +3,11 @@
 import asyncio
 import difflib
 import logging
+import os
+import resource
+import socket
+import ssl
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mitmproxy import ctx, exceptions
@@ -25,6 +30,8 @@ PROXY_OPTIONS: dict[str, Any] = {
     # mitmproxy forwards an HTTP/2 body of unknown length to an HTTP/1 worker without framing: the
     # worker takes it for a second request.
     "http2": False,
+    # Its protection is for open proxies, which this is not: workers are all that can be reached.
+    "block_global": False,
     # It would stream to the mode's own target before the request hook chose a worker.
     "stream_large_bodies": None,
 }
@@ -35,19 +42,18 @@ CHATTY_LOGGERS = ("mitmproxy.proxy.server", "httpx", "httpcore")
 lines that nobody sees cost time."""
 
 
+ACCEPT_BACKLOG = 1_024
+MAX_OPEN_FILES = 65_536
+
+
 class _Unconverted(Protocol):
     """How mitmproxy keeps a `--set` of an option that it does not know yet."""
 
     val: list[str]
 
 
-def add_options(loader: Loader) -> None:
-    """Declare our options; their defaults are what environment and `.env` say.
-
-    Raises:
-        SettingsError: If environment or `.env` hold a bad value.
-    """
-    settings = load(RouterSettings)
+def add_options(loader: Loader, settings: RouterSettings) -> None:
+    """Declare our options; their defaults are what environment and `.env` say: these settings."""
     for option, field in option_names().items():
         default = getattr(settings, field)
         loader.add_option(
@@ -55,11 +61,14 @@ def add_options(loader: Loader) -> None:
         )
 
 
-def refuse_bad_options() -> None:
+def take_given() -> frozenset[str]:
     """Look at the `--set router_...` that mitmproxy has put aside until our options exist.
 
     mitmproxy drops an addon whose option gets a value of a wrong type, and serves on without it;
     a name that it does not know it ignores. Neither may happen to a router.
+
+    Returns:
+        The settings that were given so.
 
     Raises:
         SettingsError: If there is such a value or name.
@@ -78,6 +87,19 @@ def refuse_bad_options() -> None:
         # What we could read mitmproxy may still refuse (`yes` for a bool), and then drop us.
         ctx.options.process_deferred()
     except (exceptions.OptionsError, TypeError) as exc:
+        raise SettingsError(str(exc)) from exc
+    return frozenset(names[name] for name in given)
+
+
+def change(values: Mapping[str, object]) -> None:
+    """Change settings, all of these or none.
+
+    Raises:
+        SettingsError: If they do not fit; then the old ones stay in force.
+    """
+    try:
+        ctx.options.update(**{f"{OPTION_PREFIX}{field}": value for field, value in values.items()})
+    except exceptions.OptionsError as exc:
         raise SettingsError(str(exc)) from exc
 
 
@@ -143,6 +165,37 @@ def ensure_reverse_mode(port: int) -> bool:
     return True
 
 
+def widen_limits() -> None:
+    """Take what the system grants for many connections: open files, and a longer accept queue.
+
+    mitmproxy listens with asyncio's backlog of 100; a burst of new connections would overflow it,
+    and each of those turned away would try again only after a second.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for instance in ctx.master.addons.get("proxyserver").servers:
+        for server in getattr(instance, "_servers", ()):
+            for sock in getattr(server, "sockets", ()):
+                # asyncio hides `listen` on its sockets; a duplicate is the same socket.
+                with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                    same.listen(ACCEPT_BACKLOG)
+
+
+def upstream_tls() -> ssl.SSLContext:
+    """How workers are spoken to over TLS, by mitmproxy's own options for upstream servers."""
+    options = ctx.options
+    context = ssl.create_default_context(
+        cafile=options.ssl_verify_upstream_trusted_ca,
+        capath=options.ssl_verify_upstream_trusted_confdir,
+    )
+    if options.ssl_insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 async def exit_unless_listening(port: int) -> None:
     """End the program if mitmproxy could not open its port anew: it would only log that."""
     server = ctx.master.addons.get("proxyserver")
@@ -150,3 +203,4 @@ async def exit_unless_listening(port: int) -> None:
         await asyncio.sleep(0.02)
     if not server.listen_addrs():
         exit_with(f"PROXY_PORT: cannot listen on port {port}; set a free port")
+    widen_limits()

@@ -9,7 +9,9 @@ a worker that nobody chose. Without a `--mode` the addon switches to this one by
 """
 
 import asyncio
+import contextlib
 import logging
+import signal
 import sys
 import time
 from collections.abc import Coroutine
@@ -23,19 +25,26 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 from mitmproxy import command, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client
 from mitmproxy.proxy.layer import NextLayer
 
-from addons import flowview, options, routing, transport
-from addons.accounting import BAD_GATEWAY, Active, Failure, Ledger
+from addons import flowview, options
+from addons.accounting import Failure, Ledger
+from addons.admin import Operations
 from addons.classification import failure_text
 from addons.control import ControlApp, ControlServer
+from addons.exchange import Backend
+from addons.failover import RetryBudget
 from addons.feed import DecisionFeed
-from addons.labels import ServiceLabels
-from addons.pool import Pool
+from addons.fleet import Fleet
+from addons.labels import CurrentLabels, ServiceLabels
+from addons.reload import Reloaded, Reloader, read_sources
+from addons.replays import Replays
+from addons.routing import INTERNAL_ERROR
 from addons.settings import OPTION_PREFIX, RouterSettings
 from addons.telemetry import Gauges, telemetry
+from addons.transport import Transport
 from classifier.configuration import SettingsError, exit_with, listen
-from classifier.contracts import Label, RequestView
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +61,27 @@ class SemanticRouter:
     def __init__(self) -> None:
         """An addon without settings; `load` and `configure` bring them."""
         self.settings = RouterSettings.model_construct()
-        self.pools: dict[Label, Pool] = {}
+        self.draining = False
         self._configured = False
+        self._reloader: Reloader
         self._ledger: Ledger
         self._labels: ServiceLabels
+        self._transport: Transport
+        self._fleet: Fleet
+        self._budget: RetryBudget
         self._control: ControlServer | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._replays: Replays
 
     # Life of the addon
 
     def load(self, loader: Loader) -> None:
         """Declare the options. Bad settings end the program: it must not serve without us."""
         try:
-            options.add_options(loader)
-            options.refuse_bad_options()
+            sources = read_sources()
+            options.add_options(loader, sources.settings)
+            self._reloader = Reloader(sources, options.take_given(), options.change)
         except SettingsError as exc:
             exit_with(str(exc))
         options.set_proxy_options()
@@ -84,88 +99,118 @@ class SemanticRouter:
         if self._configured and (fixed := changed_at_start_only(self.settings, settings)):
             msg = f"{fixed} can only be set at the start; restart to change it"
             raise exceptions.OptionsError(msg)
-        self._take_over(settings)
+        # A refused change comes again as its reversal.
+        if not self._configured or settings != self.settings:
+            self._take_over_or_refuse(settings)
 
     def running(self) -> None:
         """Open the control port. A plain function, for on a hot reload nobody would await it."""
         try:
             if options.ensure_reverse_mode(self.settings.proxy_port):
                 self._keep(options.exit_unless_listening(self.settings.proxy_port))
+            options.widen_limits()
             sock = listen(self.settings.metrics_host, self.settings.metrics_port, "METRICS")
         except SettingsError as exc:
             exit_with(str(exc))
         app = ControlApp(
             feed=self._ledger.feed,
             telemetry=telemetry,
-            pools=lambda: self.pools,
-            not_ready=not_ready,
+            pools=lambda: self._fleet.pools,
+            not_ready=self._not_ready,
+            operations=self._operations(),
         )
         self._control = ControlServer(app, sock)
         self._serving = self._keep(self._control.serve())
+        self._transport.start()
+        self._fleet.start()
+        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
 
     def done(self) -> asyncio.Task[None] | None:
-        """Close the control port and the classifier's connections; mitmproxy awaits it at exit."""
-        if self._control is not None:
-            self._control.close()
+        """End: at exit after the requests under way, which mitmproxy awaits."""
         if not self._configured:
             return None
-        return self._keep(self._end())
+        if not ctx.master.should_exit.is_set():
+            # Hot reload: the next router wants the control port now; old connections end by and by.
+            self._close_control()
+        return self._keep(self._end(leaving=ctx.master.should_exit.is_set()))
 
-    # Life of a flow
+    # Life of a connection, and of a flow
+
+    def client_connected(self, client: Client) -> None:
+        """Take the connection over, before a byte of it is read."""
+        self._transport.doorman.client_connected(client)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Forget the connection."""
+        self._transport.doorman.client_disconnected(client)
 
     def next_layer(self, nextlayer: NextLayer) -> None:
-        """Put our error answers in place of mitmproxy's."""
-        # Scripts are asked before mitmproxy's own choice: have it choose now.
-        ctx.master.addons.get("nextlayer").next_layer(nextlayer)
-        transport.harden(nextlayer)
-
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Refuse tunnels: this is no forward proxy, whatever mode mitmproxy runs in."""
-        flowview.reject(flow, routing.NO_TUNNELS)
-
-    async def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Route requests whose body is too long to be held, from their headers alone."""
-        length = flowview.announced_body_bytes(flow.request)
-        if flow.response or flow.error or not length or length <= self.settings.stream_body_bytes:
-            return
-        await self._route(flow, flowview.head_view_of(flow.request))
-        flow.request.stream = flow.response is None
+        """Serve what comes through TLS."""
+        self._transport.doorman.next_layer(nextlayer)
 
     async def request(self, flow: http.HTTPFlow) -> None:
-        """Route a whole request."""
-        if flow.response or flow.error or not flow.live or self._ledger.get(flow.id):
+        """Label a request, in turn with the hooks of other addons."""
+        if flow.response or flow.error or not flow.live:
             return
-        await self._route(flow, flowview.view_of(flow.request, self.settings.classify_body_bytes))
-
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Let streaming answers stream; tell the client what was decided."""
-        active = self._ledger.get(flow.id)
-        if flow.response is None or active is None:
-            return
-        if flowview.is_stream(flow.response, self.settings.stream_body_bytes):
-            flow.response.stream = True
-        told = client_headers(active) if self.settings.client_headers else {}
-        flowview.tell_client(flow.response, told)
+        exchange = self._transport.inspected.get(flow.id)
+        try:
+            if exchange is not None:
+                await exchange.label()
+            elif flow.is_replay:
+                bytes_read = self.settings.classify_body_bytes
+                await self._replays.route(flow, self._labels, self._fleet.admission, bytes_read)
+            else:
+                # Not ours: it must not reach the mode's own target.
+                flowview.reject(flow, INTERNAL_ERROR)
+        except Exception as exc:
+            # Supervisor: mitmproxy would log the message, which may repeat a payload, and go on.
+            logger.error("routing failed: %s", failure_text(exc))
+            if exchange is None:
+                flowview.reject(flow, INTERNAL_ERROR)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Account for a request that was answered."""
-        self._ledger.close(flow.id, flow.response.status_code if flow.response else None)
+        """Account for a replay that was answered."""
+        self._replays.end(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Account for a request that failed: by the worker's fault, unless the client left."""
-        if flowview.is_clients_fault(flow):
-            self._ledger.close(flow.id, None, Failure.CLIENT_DISCONNECTED)
-            return
-        status = BAD_GATEWAY if flow.response is None else flow.response.status_code
-        self._ledger.close(flow.id, status, Failure.WORKER_FAILED)
+        """Account for a replay that failed."""
+        self._replays.end(flow, Failure.WORKER_FAILED)
 
     # Commands
 
     @command.command("router.pools")
     def show_pools(self) -> str:
         """Show the pools, their workers, and how many requests each worker serves now."""
-        return "; ".join(repr(pool) for pool in self.pools.values())
+        return "; ".join(repr(pool) for pool in self._fleet.pools.values())
+
+    @command.command("router.reload")
+    def reload(self) -> str:
+        """Take over what environment and .env say now, all of it or nothing."""
+        try:
+            reloaded = self._reload()
+        except SettingsError as exc:
+            raise exceptions.CommandError(str(exc)) from exc
+        return reloaded.text()
+
+    @command.command("router.drain")
+    def drain(self, pool: str, worker: str) -> str:
+        """Give a worker of a pool, named by host:port, no new requests."""
+        try:
+            self._fleet.drain(pool, worker)
+        except LookupError as exc:
+            raise exceptions.CommandError(str(exc)) from exc
+        return f"{worker} of {pool} is draining"
+
+    @command.command("router.undrain")
+    def undrain(self, pool: str, worker: str) -> str:
+        """Give a worker of a pool requests again."""
+        try:
+            self._fleet.undrain(pool, worker)
+        except LookupError as exc:
+            raise exceptions.CommandError(str(exc)) from exc
+        return f"{worker} of {pool} drains no more"
 
     @command.command("router.cache.clear")
     def clear_cache(self) -> str:
@@ -174,54 +219,137 @@ class SemanticRouter:
 
     # Parts
 
-    async def _route(self, flow: http.HTTPFlow, view: RequestView) -> None:
-        arrived = time.monotonic()
+    def _take_over_or_refuse(self, settings: RouterSettings) -> None:
         try:
-            classification = await self._labels.classify(view)
-            route = routing.decide(classification, self.pools)
-            self._ledger.open(flow.id, view, route, arrived)
-            flowview.apply(flow, route)
-            flowview.annotate(flow, route)
+            self._take_over(settings)
         except Exception as exc:
-            # Supervisor: mitmproxy would log the error and send the flow to the mode's own target.
-            logger.error("routing failed: %s", failure_text(exc))
-            self._ledger.drop(flow.id)
-            telemetry.rejected()
-            flowview.reject(flow, routing.INTERNAL_ERROR)
+            # mitmproxy would only log any other exception, and tell that all went well.
+            logger.error("settings not taken over: %s", failure_text(exc))
+            msg = f"the settings cannot be taken over: {type(exc).__name__}"
+            if not self._configured:
+                exit_with(msg)
+            raise exceptions.OptionsError(msg) from exc
 
     def _take_over(self, settings: RouterSettings) -> None:
-        """Build what the settings ask for, then swap it in; keep pools whose workers stay."""
-        workers = settings.workers()
-        self.pools = {
-            label: known
-            if (known := self.pools.get(label)) and known.workers == workers[label]
-            else Pool(label, workers[label], self.pools.get(label))
-            for label in workers
-        }
+        """Build what the settings ask for, then swap it in; workers that stay keep their state."""
         if not self._configured:
-            feed = DecisionFeed(settings.decision_history)
-            self._ledger = Ledger(feed, telemetry, clock=time.monotonic, wall_clock=time.time)
-        if not self._configured or not self._labels.serves(settings):
-            if self._configured:
-                self._keep(self._labels.retire())
-            self._labels = ServiceLabels(settings)
-        self.settings = settings
+            self._build(settings)
+        before = self._labels
+        labels = before if before.serves(settings) else ServiceLabels(settings, before)
+        self._fleet.take_over(settings)
+        self._transport.use(
+            settings,
+            Backend(
+                bounds=settings.bounds(),
+                # An upload may end, and ask, after the next change of settings.
+                labels=CurrentLabels(lambda: self._labels),
+                admission=self._fleet.admission,
+                upstreams=self._transport.upstreams,
+                budget=self._budget,
+                ledger=self._ledger,
+                observer=telemetry,
+                deadlines=self._transport.deadlines,
+            ),
+        )
+        self.settings, self._labels = settings, labels
         self._configured = True
         telemetry.watch(self._gauges())
+        if labels is not before:
+            self._keep(before.retire())
 
-    async def _end(self) -> None:
+    def _reload(self) -> Reloaded:
+        if self.draining:
+            msg = "the proxy is shutting down"
+            raise SettingsError(msg)
+        return self._reloader.reload(self.settings)
+
+    def _on_hangup(self) -> None:
+        with contextlib.suppress(SettingsError):  # the log tells it
+            self._reload()
+
+    def _operations(self) -> Operations:
+        """What the control port can have done."""
+        return Operations(
+            drain=self._fleet.drain,
+            undrain=self._fleet.undrain,
+            reload=self._reload,
+            clear_cache=lambda: self._labels.clear(),  # noqa: PLW0108 - they are replaced
+            token=lambda: self._reloader.token,
+        )
+
+    def _build(self, settings: RouterSettings) -> None:
+        """Make the parts that live as long as the addon."""
+        feed = DecisionFeed(settings.decision_history)
+        self._ledger = Ledger(feed, telemetry, clock=time.monotonic, wall_clock=time.time)
+        self._replays = Replays(self._ledger)
+        self._labels = ServiceLabels(settings)
+        self._budget = RetryBudget(clock=time.monotonic)
+        self._fleet = Fleet(telemetry, tls=options.upstream_tls)
+        self._transport = Transport(settings, options.upstream_tls, telemetry.refused)
+
+    def _not_ready(self) -> str | None:
+        """Why the proxy must not get traffic now; None if it may."""
+        if self.draining:
+            return "the proxy is shutting down"
+        server = ctx.master.addons.get("proxyserver")
+        if server is None or not server.listen_addrs():
+            return "the proxy does not listen"
+        return None
+
+    async def _end(self, *, leaving: bool) -> None:
+        """Let the requests under way end, then close everything."""
+        self.draining = True
+        hurried = asyncio.Event()
+        if leaving:
+            await self._stop_listening(hurried)
+        patience = 0 if hurried.is_set() else self.settings.drain_timeout_seconds
+        cut = await self._transport.drain(patience)
+        if cut:
+            logger.warning("%d connections were cut: their time to end was over", cut)
+        await self._fleet.aclose()
+        self._close_control()
         await self._labels.close()
         if self._serving is not None:
             await asyncio.wait({self._serving}, timeout=CLOSE_SECONDS)
 
+    async def _stop_listening(self, hurried: asyncio.Event) -> None:
+        """Give load balancers in front the time to look away, then close the port.
+
+        Args:
+            hurried: Set by a second signal, which ends this wait and that for requests under way.
+        """
+        loop = asyncio.get_running_loop()
+
+        def hurry() -> None:
+            hurried.set()
+            self._transport.clients.cut()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                loop.add_signal_handler(number, hurry)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_delay_seconds):
+                await hurried.wait()
+        server = ctx.master.addons.get("proxyserver")
+        if server is not None:
+            await server.servers.update([])
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
     def _gauges(self) -> Gauges:
         return Gauges(
-            pools=lambda: self.pools.values(),  # noqa: PLW0108 - the dict is replaced as a whole
+            pools=lambda: self._fleet.pools.values(),  # noqa: PLW0108 - the dict is replaced
             cache_hits=lambda: self._labels.cache_hits,
             cache_misses=lambda: self._labels.cache_misses,
             cache_entries=lambda: self._labels.cache_entries,
             classify_inflight=lambda: self._labels.inflight,
             requests_inflight=lambda: len(self._ledger),
+            queue_waiting=self._fleet.admission.waiting,
+            classify_queue=lambda: self._labels.queued,
+            classifier_breaker=lambda: self._labels.breaker_state,
         )
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -237,24 +365,6 @@ def changed_at_start_only(before: RouterSettings, after: RouterSettings) -> str 
     for name in START_ONLY:
         if getattr(before, name) != getattr(after, name):
             return name.upper()
-    return None
-
-
-def client_headers(active: Active) -> dict[str, str]:
-    """What the client is told about the decision."""
-    decided = active.route.classification
-    return {
-        "x-slb-label": str(decided.label),
-        "x-slb-source": str(decided.source),
-        "x-slb-decision-id": active.decision_id,
-    }
-
-
-def not_ready() -> str | None:
-    """Why the proxy must not get traffic now; None if it may."""
-    server = ctx.master.addons.get("proxyserver")
-    if server is None or not server.listen_addrs():
-        return "the proxy does not listen"
     return None
 
 

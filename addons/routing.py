@@ -1,10 +1,10 @@
-"""The decision, pure and synchronous: a classification in, a route out."""
+"""What clients and workers are told: routing headers, and the answers of the proxy's own."""
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from addons.pool import Lease, Pool
-from classifier.contracts import Classification, Label
+from classifier.contracts import Classification
 
 ROUTE_LABEL_HEADER = "X-Route-Label"
 ROUTE_CONFIDENCE_HEADER = "X-Route-Confidence"
@@ -21,21 +21,13 @@ RESERVED_PREFIX = "x-slb-"
 """Of the headers that clients get from us: not theirs to send, nor a worker's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a request goes, and why."""
-
-    classification: Classification
-    lease: Lease
-
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """What the worker is told."""
-        decided = self.classification
-        return (
-            (ROUTE_LABEL_HEADER, decided.label),
-            (ROUTE_CONFIDENCE_HEADER, f"{decided.confidence:.3f}"),
-            (ROUTE_SOURCE_HEADER, decided.source),
-        )
+def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
+    """What the worker is told about the decision."""
+    return (
+        (ROUTE_LABEL_HEADER, decided.label.value),
+        (ROUTE_CONFIDENCE_HEADER, f"{decided.confidence:.3f}"),
+        (ROUTE_SOURCE_HEADER, decided.source.value),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +48,46 @@ class Rejection:
 INTERNAL_ERROR = Rejection(
     503, "routing_failed", "The request could not be routed. Try again.", retry_after_seconds=1
 )
-NO_TUNNELS = Rejection(405, "connect_not_allowed", "This is a reverse proxy; CONNECT is refused.")
+BAD_GATEWAY = Rejection(502, "bad_gateway", "The worker gave no usable answer.")
+GATEWAY_TIMEOUT = Rejection(504, "gateway_timeout", "The worker did not answer in time.")
+NO_WORKER = Rejection(
+    503, "no_worker", "No worker can be reached. Try again.", retry_after_seconds=1
+)
+REJECTION_CODES = (
+    "bad_gateway", "bad_request", "connect_not_allowed", "expectation_failed", "gateway_timeout",
+    "headers_too_large", "method_not_supported", "no_worker", "pool_full", "request_timeout",
+    "request_too_large", "routing_failed", "too_many_connections", "too_many_headers",
+    "trailers_too_large", "version_not_supported",
+)  # fmt: skip
+"""Every code that an answer of the proxy's own can bear: a closed set, also a metric label."""
 
 
-def decide(classification: Classification, pools: Mapping[Label, Pool]) -> Route:
-    """Take a worker of the label's pool for this request."""
-    return Route(classification, pools[classification.label].lease())
+def error_body(rejection: Rejection) -> bytes:
+    """The JSON that clients get with an error of the proxy's own."""
+    error = {"code": rejection.code, "message": rejection.message}
+    return json.dumps({"error": error}).encode()
+
+
+def error_headers(rejection: Rejection) -> dict[str, str]:
+    """The header fields that go with it."""
+    headers = {"content-type": "application/json"}
+    if rejection.retry_after_seconds is not None:
+        headers["retry-after"] = str(rejection.retry_after_seconds)
+    return headers
+
+
+def error_response(rejection: Rejection, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """A whole HTTP/1.1 response for an error of the proxy's own.
+
+    Args:
+        rejection: What to say.
+        keep_alive: Whether the client may send another request.
+        head_only: It answers a HEAD request.
+    """
+    body = error_body(rejection)
+    headers = {**error_headers(rejection), "content-length": str(len(body))}
+    if not keep_alive:
+        headers["connection"] = "close"
+    lines = [f"HTTP/1.1 {rejection.status} {HTTPStatus(rejection.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head_only else body)

@@ -23,8 +23,12 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from addons.breaker import BreakerState
 from addons.classification import FALLBACK_REASONS
+from addons.health import Reason, State
 from addons.pool import Pool
+from addons.routing import REJECTION_CODES, Rejection
+from addons.upstream import Fault
 from classifier.contracts import Classification, Label, Source
 
 COVERAGE_WINDOW = 1_024
@@ -46,6 +50,9 @@ class Gauges:
     cache_entries: Callable[[], int]
     classify_inflight: Callable[[], int]
     requests_inflight: Callable[[], int]
+    queue_waiting: Callable[[Label], int] = lambda _: 0
+    classify_queue: Callable[[], int] = lambda: 0
+    classifier_breaker: Callable[[], BreakerState] = lambda: BreakerState.CLOSED
 
 
 class _StateCollector(Collector):
@@ -75,14 +82,40 @@ class _StateCollector(Collector):
                 "Open questions to classifier.",
                 gauges.classify_inflight,
             ),
+            ("slb_classify_queue", "Questions that wait for their turn.", gauges.classify_queue),
+            (
+                "slb_classifier_breaker_state",
+                "0: the classifier is asked; 1: one trial is under way; 2: it is left alone.",
+                gauges.classifier_breaker,
+            ),
             ("slb_requests_inflight", "Requests being served.", gauges.requests_inflight),
         ):
             yield GaugeMetricFamily(name, help_text, value=read())
-        yield from self._workers(gauges.pools())
+        pools = tuple(gauges.pools())
+        yield from self._pools(pools, gauges.queue_waiting)
+        yield from self._workers(pools)
+
+    @staticmethod
+    def _pools(pools: Iterable[Pool], queue_waiting: Callable[[Label], int]) -> Iterable[Metric]:
+        panic = GaugeMetricFamily(
+            "slb_pool_panic",
+            "1 while no worker of the pool is healthy and all that can be reached are used.",
+            labels=["pool"],
+        )
+        waiting = GaugeMetricFamily(
+            "slb_queue_waiting", "Requests that wait for a worker.", labels=["pool"]
+        )
+        for pool in pools:
+            panic.add_metric([pool.label], pool.in_panic)
+            waiting.add_metric([pool.label], queue_waiting(pool.label))
+        yield from (panic, waiting)
 
     @staticmethod
     def _workers(pools: Iterable[Pool]) -> Iterable[Metric]:
         names = ["pool", "worker"]
+        up = GaugeMetricFamily(
+            "slb_worker_up", "1 if the worker's health lets it serve, else 0.", labels=names
+        )
         inflight = GaugeMetricFamily("slb_worker_inflight", "Requests at a worker.", labels=names)
         requests = CounterMetricFamily(
             "slb_worker_requests", "Requests sent to a worker.", labels=names
@@ -93,12 +126,13 @@ class _StateCollector(Collector):
             labels=names,
         )
         for pool in pools:
-            for state in pool.states:
-                key = [pool.label, state.worker.name]
-                inflight.add_metric(key, state.inflight)
-                requests.add_metric(key, state.requests)
-                errors.add_metric(key, state.errors)
-        yield from (inflight, requests, errors)
+            for worker in pool.views():
+                key = [pool.label, worker.name]
+                up.add_metric(key, worker.health is State.UP)
+                inflight.add_metric(key, worker.inflight)
+                requests.add_metric(key, worker.requests)
+                errors.add_metric(key, worker.errors)
+        yield from (up, inflight, requests, errors)
 
 
 class Telemetry:
@@ -153,11 +187,41 @@ class Telemetry:
             registry=self.registry,
         )
         self._request_seconds = {label: seconds.labels(label) for label in Label}
-        self._rejected = Counter(
+        rejections = Counter(
             "slb_rejections_total",
-            "Requests that the proxy answered itself instead of routing them.",
+            "Requests that the proxy answered itself, by the code of its answer.",
+            ["code"],
             registry=self.registry,
         )
+        self._rejections = {code: rejections.labels(code) for code in (*REJECTION_CODES, "other")}
+        retries = Counter(
+            "slb_retries_total",
+            "Requests that were tried again, by what went wrong before.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._retries = {fault: retries.labels(fault) for fault in Fault}
+        ejections = Counter(
+            "slb_ejections_total",
+            "Workers taken out of turn, by why.",
+            ["pool", "reason"],
+            registry=self.registry,
+        )
+        self._ejections = {
+            (label, reason): ejections.labels(label, reason) for label in Label for reason in Reason
+        }
+        spills = Counter(
+            "slb_spills_total",
+            "Requests that another pool took over, for their own had no worker.",
+            ["from", "to"],
+            registry=self.registry,
+        )
+        self._spills = {
+            (origin, target): spills.labels(origin, target)
+            for origin in Label
+            for target in Label
+            if origin is not target
+        }
         self._covered: deque[bool] = deque(maxlen=COVERAGE_WINDOW)
         Gauge(
             "slb_classifier_coverage_ratio",
@@ -183,9 +247,25 @@ class Telemetry:
         self._requests[label, pool, status_class(status)].inc()
         self._request_seconds[pool].observe(seconds)
 
-    def rejected(self) -> None:
-        """A request was answered here."""
-        self._rejected.inc()
+    def rejected(self, code: str) -> None:
+        """A request was answered here, with this code of `addons.routing`."""
+        self._rejections.get(code, self._rejections["other"]).inc()
+
+    def refused(self, rejection: Rejection) -> None:
+        """A request was refused before it was read."""
+        self.rejected(rejection.code)
+
+    def retried(self, fault: Fault) -> None:
+        """A request is tried again, after this fault."""
+        self._retries[fault].inc()
+
+    def ejected(self, pool: Label, reason: Reason) -> None:
+        """A worker of the pool was taken out of turn."""
+        self._ejections[pool, reason].inc()
+
+    def spilled(self, origin: Label, target: Label) -> None:
+        """A request of one pool was given to a worker of another."""
+        self._spills[origin, target].inc()
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -1,67 +1,115 @@
-"""What the proxy changes in mitmproxy's HTTP/1 layer, and nothing else of it.
+"""The data path of one addon: its parts, put together, started, changed and drained."""
 
-House rule: every override of mitmproxy's own classes lives in this file, names what it replaces,
-and is guarded by a test that fails when a mitmproxy release changes it.
-"""
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
 
-from typing import override
+from mitmproxy import ctx
 
-from mitmproxy.connection import ConnectionState
-from mitmproxy.http import Response
-from mitmproxy.net.http import http1
-from mitmproxy.proxy import commands, layer
-from mitmproxy.proxy.layers.http import HttpLayer
-from mitmproxy.proxy.layers.http._events import HttpEvent, ResponseProtocolError
-from mitmproxy.proxy.layers.http._http1 import Http1Server
-
-from addons.flowview import error_body
+from addons import http1
+from addons.deadlines import Deadlines
+from addons.dispatch import Dispatcher
+from addons.downstream import ClientConnection, Clients, RequestBody
+from addons.exchange import Backend, Exchange
+from addons.forwarding import Network, Peer, is_trusted, parse_networks
+from addons.inspection import InspectedExchange
 from addons.routing import Rejection
+from addons.settings import RouterSettings
+from addons.takeover import Doorman
+from addons.upstream import UpstreamPool
 
-BAD_GATEWAY = 502
-
-_ERRORS = {
-    400: Rejection(400, "bad_request", "The request is not valid HTTP."),
-    413: Rejection(413, "request_too_large", "The request is larger than the proxy takes."),
-    BAD_GATEWAY: Rejection(BAD_GATEWAY, "bad_gateway", "The worker gave no usable answer."),
-}
+IDLE_SWEEP_SECONDS = 1.0
 
 
-class JsonErrorServer(Http1Server):
-    """`Http1Server` that tells of upstream errors in JSON and names no address.
+class Transport:
+    """From a client's connection to a worker's and back.
 
-    mitmproxy's is an HTML page with the upstream's address and the proxy's version. A request that
-    cannot even be parsed still gets that page, which then repeats only the request itself.
+    Attributes:
+        inspected: Exchanges that are shown as flows, by flow id.
     """
 
-    @override
-    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        status = event.code.http_status_code() if isinstance(event, ResponseProtocolError) else None
-        writable = bool(self.conn.state & ConnectionState.CAN_WRITE)
-        if status is None or self.response or not writable:
-            yield from super().send(event)
-            return
-        yield commands.SendData(self.conn, error_response(status))
-        yield commands.CloseConnection(self.conn)
+    def __init__(
+        self,
+        settings: RouterSettings,
+        tls: Callable[[], ssl.SSLContext],
+        refused: Callable[[Rejection], None],
+    ) -> None:
+        """A data path without connections; `use` says what serves requests.
 
+        Args:
+            settings: Bounds and timeouts.
+            tls: Makes the context for workers that speak TLS.
+            refused: Told of each request that is refused unread.
+        """
+        self.deadlines = Deadlines()
+        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
+        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
+        self.doorman = Doorman(self.clients, self.deadlines, self._peer)
+        self.inspected: dict[str, InspectedExchange] = {}
+        self._dispatcher = Dispatcher(ctx.master.addons)
+        self._backend: Backend
+        self._inspects = True
+        self._max_buffered_bytes = settings.stream_body_bytes
+        self._trusted: tuple[Network, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
 
-def error_response(status: int) -> bytes:
-    """A whole HTTP/1.1 response for an error of the proxy's own."""
-    rejection = _ERRORS.get(status, _ERRORS[BAD_GATEWAY])
-    headers = {"content-type": "application/json", "connection": "close"}
-    response = Response.make(rejection.status, error_body(rejection), headers)
-    return bytes(http1.assemble_response(response))
+    def use(self, settings: RouterSettings, backend: Backend) -> None:
+        """Serve requests by these parts and bounds from now on."""
+        self._backend = backend
+        self.clients.limits = settings.limits()
+        self.upstreams.timeouts = settings.timeouts()
+        self.upstreams.keep_only(
+            worker for workers in settings.workers().values() for worker in workers
+        )
+        self._inspects = settings.inspect == "all"
+        self._max_buffered_bytes = settings.stream_body_bytes
+        self._trusted = parse_networks(settings.trusted_proxies)
 
+    def start(self) -> None:
+        """Start to watch over deadlines."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self.deadlines.run(), name="deadlines"),
+            loop.create_task(self._close_idle(), name="idle upstream connections"),
+        ]
 
-def harden(nextlayer: layer.NextLayer) -> None:
-    """Give a client connection that speaks HTTP/1 our server side.
+    async def drain(self, timeout_seconds: float) -> int:
+        """Let the requests under way end, then close all connections.
 
-    Works on the layers that mitmproxy has just chosen, with TLS or without: the client connection
-    of their `HttpLayer` is not set up yet, and its place is left alone when it is taken. HTTP/2 is
-    switched off (`addons.options`), so it is HTTP/1 that is spoken there.
-    """
-    chosen: object = nextlayer.layer
-    while chosen is not None and type(chosen) is not HttpLayer:
-        chosen = getattr(chosen, "child_layer", None)
-    if isinstance(chosen, HttpLayer):
-        server = JsonErrorServer(chosen.context.fork())
-        chosen.connections.setdefault(chosen.context.client, server)
+        Returns:
+            How many connections had to be cut.
+        """
+        cut = await self.clients.drain(timeout_seconds)
+        self.upstreams.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return cut
+
+    async def _serve(
+        self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
+    ) -> bool:
+        if not self._inspects:
+            return await Exchange(self._backend, client, head, body).run()
+        exchange = InspectedExchange(
+            self._backend,
+            client,
+            head,
+            body,
+            max_buffered_bytes=self._max_buffered_bytes,
+            inspected=self.inspected,
+            dispatcher=self._dispatcher,
+        )
+        return await exchange.run()
+
+    async def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(IDLE_SWEEP_SECONDS)
+            with contextlib.suppress(OSError):
+                self.upstreams.close_idle(loop.time())
+
+    def _peer(self, address: str, scheme: str) -> Peer:
+        trusted = bool(self._trusted) and is_trusted(address, self._trusted)
+        return Peer(address, scheme, trusted=trusted)

@@ -21,7 +21,14 @@ def main() -> None:
     except SettingsError as exc:
         exit_with(str(exc))
     app = create_app(build(settings))
-    config = uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        # Longer than a client's: whose request meets a closing connection sees an error.
+        timeout_keep_alive=75,
+    )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger(__name__).info("classifier at http://%s:%d", *sock.getsockname()[:2])
     uvicorn.Server(config).run(sockets=[sock])

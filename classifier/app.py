@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # A payload of the largest size with every byte of it escaped, and the rest of the question.
 MAX_QUESTION_BYTES = 6 * MAX_PAYLOAD_BYTES + 262_144
-READY_WAIT_SECONDS = 15.0
+READY_WAIT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)

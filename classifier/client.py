@@ -15,6 +15,10 @@ from classifier.contracts import Classification, ClassifyRequest, ClassifyRespon
 
 MAX_ANSWER_BYTES = 65_536
 
+# Shorter than any server's, uvicorn's 5 seconds among them: a question must not meet a connection
+# that is just being closed.
+IDLE_CONNECTION_SECONDS = 2.0
+
 
 class ClassifierError(Exception):
     """The classifier gave no usable answer."""
@@ -83,7 +87,9 @@ class ClassifierClient:
             # The whole call has one deadline, below; httpx's own are for single operations.
             timeout=None,  # noqa: S113
             limits=httpx.Limits(
-                max_connections=max_connections, max_keepalive_connections=max_connections
+                max_connections=max_connections,
+                max_keepalive_connections=max_connections,
+                keepalive_expiry=IDLE_CONNECTION_SECONDS,
             ),
             transport=transport,
             # The environment's HTTP proxies are for the outside world, not for our own service.
@@ -116,14 +122,15 @@ class ClassifierClient:
             raise ClassifierAnswerError(msg) from None
 
     async def _post(self, question: str) -> bytes:
-        headers = {"content-type": "application/json"}
+        # Not compressed: a small answer could become a large one.
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
         async with self._http.stream(
             "POST", "/classify", content=question, headers=headers
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise ClassifierStatusError(response.status_code)
             answer = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER_BYTES:
                     raise ClassifierAnswerError(MAX_ANSWER_BYTES)

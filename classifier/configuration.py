@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Annotated, Any, NoReturn, get_args
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -48,14 +49,17 @@ def http_url(value: str) -> str:
     """Check that `value` is the base URL of an HTTP service; return it without a trailing slash.
 
     Raises:
-        ValueError: If scheme or host is missing, the port is not a port, or there is a query.
+        ValueError: If scheme or host is missing or no such thing can be, the port is not a port,
+            or there is a query.
     """
     text = value.strip()
     try:
         parts = urlsplit(text)
         _ = parts.port
+        # What takes these URLs is pickier about names and addresses.
+        _ = httpx.URL(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         usable = False
     if not usable or not text.isprintable() or set(text) & set(" ?#"):
         msg = f"{shown_url(text)!r} is not a URL; write it like http://localhost:8001"
@@ -63,7 +67,16 @@ def http_url(value: str) -> str:
     return text.rstrip("/")
 
 
+def _without_user(url: str) -> str:
+    if urlsplit(url).username is not None:
+        msg = f"{shown_url(url)!r} holds a user; write it without, for others are shown this URL"
+        raise ValueError(msg)
+    return url
+
+
 type HttpUrl = Annotated[str, AfterValidator(http_url)]
+type PublicHttpUrl = Annotated[HttpUrl, AfterValidator(_without_user)]
+"""Of a setting that is shown to users, and so must hold no password."""
 type Port = Annotated[int, Field(ge=1, le=65_535)]
 
 

@@ -9,6 +9,7 @@ Invariants:
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,8 +18,10 @@ from cachetools import TTLCache
 
 from classifier.cache import DecisionCache
 from classifier.contracts import Classification, RequestView, Source
-from classifier.llm import LlmError
+from classifier.llm import LlmCallError, LlmError
 from classifier.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 FAILED_QUESTION_SECONDS = 60.0
 MAX_FAILED_QUESTIONS = 4_096
@@ -106,7 +109,9 @@ class Engine:
             return replace(local, provisional=True)
         # wait() cancels nothing: others wait for the same answer, and the cache does.
         done, _ = await asyncio.wait({question}, timeout=deadline_seconds)
-        return question.result() if done else replace(local, provisional=True)
+        if not done or question.cancelled():
+            return replace(local, provisional=True)
+        return question.result()
 
     async def aclose(self) -> None:
         """Drop the questions under way."""
@@ -142,10 +147,18 @@ class Engine:
         try:
             answer = await second.ask(view)
         except LlmError as exc:
-            self._metrics.llm_failed(exc.reason)
-            self._failed[key] = True
-            self._cache.put(key, local)
-            # The caller shall not keep it: the LLM may yet answer, after a while.
-            return replace(local, provisional=True)
+            return self._left_with(local, key, exc.reason)
+        except Exception as exc:
+            # Supervisor: those who wait have a good answer already, and must not lose it. The
+            # error's message stays out: it may repeat a payload.
+            logger.error("asking the LLM failed: %s", type(exc).__name__)
+            return self._left_with(local, key, LlmCallError.reason)
         self._cache.put(key, answer)
         return answer
+
+    def _left_with(self, local: Classification, key: bytes, reason: str) -> Classification:
+        self._metrics.llm_failed(reason)
+        self._failed[key] = True
+        self._cache.put(key, local)
+        # The caller shall not keep it: the LLM may yet answer, after a while.
+        return replace(local, provisional=True)

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-STOP_SECONDS = 25.0
+# More than DRAIN_TIMEOUT_SECONDS, 25 unless set, and what it takes to close after that.
+STOP_SECONDS = 40.0
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 

@@ -75,7 +75,9 @@ def services(settings: Mapping[str, str], run_dir: Path) -> tuple[Service, ...]:
 def _workers(settings: Mapping[str, str]) -> Iterator[Service]:
     started: set[tuple[str, int]] = set()
     for label, (variable, default) in POOLS.items():
-        upstreams = [part.strip() for part in settings.get(variable, default).split(",")]
+        parts = settings.get(variable, default).split(",")
+        # Behind a semicolon there is a weight, of no interest here.
+        upstreams = [part.partition(";")[0].strip() for part in parts]
         for number, upstream in enumerate(filter(None, upstreams), 1):
             host, port = address_of(variable, upstream)
             host = LOOPBACK if host == "localhost" else host

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
 
-# Every variable that a service of ours reads begins like this.
+# Every variable that a service of ours reads begins like this, or is called so.
 _SETTING = re.compile(
-    "(CACHE|CLASSIFIER|CLASSIFY|CLIENT|DASHBOARD|DECISION|FAST_PATH|GENERAL|HIGH_COMPUTE|LLM|LOCAL"
-    "|METRICS|OLLAMA|PROXY|STREAM|WORKER)_"
+    "(ADMIN|BREAKER|CACHE|CLASSIFIER|CLASSIFY|CLIENT|CONNECT|DASHBOARD|DECISION|DRAIN|EJECT"
+    "|FALLBACK|FAST_PATH|FIRST_BYTE|GENERAL|HEADER|HEALTH|HIGH_COMPUTE|IDLE|KEEPALIVE|LLM|LOCAL|MAX"
+    "|METRICS|OLLAMA|PANIC|PROGRESS|PROXY|QUEUE|SLOW_START|STREAM|TOTAL|TRUSTED|UPSTREAM|WORKER)_"
+    "|(BALANCING|INSPECT)$"
 )
 
 MAX_PORT = 65_535

@@ -16,8 +16,8 @@ check() {
 
 # Programs of Debian's that some tests run, and what goes untested without them.
 install_programs() {
-  local program missing=()
-  for program in prometheus chromium shellcheck; do
+  local program missing=() PATH=$PATH:/usr/sbin:/sbin
+  for program in prometheus chromium shellcheck haproxy nginx slowhttptest; do
     type -P "$program" > /dev/null || missing+=("$program")
   done
   if ((${#missing[@]} == 0)) || apt_install "${missing[@]}"; then
@@ -33,21 +33,27 @@ untested_without() {
     prometheus) say "tests with a real Prometheus are skipped" ;;
     chromium) say "tests of the dashboard in a browser are skipped" ;;
     shellcheck) say "the shell scripts are not linted" ;;
+    haproxy) say "a rolling restart behind it is not tested" ;;
+    nginx) say "the comparison with it is not tested" ;;
+    slowhttptest) say "its slow clients are not tested" ;;
   esac
 }
 
-# The prometheus package starts one on port 9090, which is the metrics port of our proxy.
+# Some packages start a service: prometheus on 9090, which is the metrics port of our proxy, and nginx
+# on 80.
 # shellcheck disable=SC2016 # expanded by the bash that runs it
 apt_script='set -e
 apt-get -qq update
 apt-get -qq install --yes --no-install-recommends "$@" > /dev/null
-if [[ " $* " == *" prometheus "* ]]; then
-  if [[ -d /run/systemd/system ]]; then
-    systemctl --quiet disable --now prometheus
-  elif [[ -x /etc/init.d/prometheus ]]; then
-    /etc/init.d/prometheus stop > /dev/null
+for service in prometheus nginx haproxy; do
+  if [[ " $* " == *" $service "* ]]; then
+    if [[ -d /run/systemd/system ]]; then
+      systemctl --quiet disable --now "$service"
+    elif [[ -x /etc/init.d/$service ]]; then
+      "/etc/init.d/$service" stop > /dev/null || true
+    fi
   fi
-fi'
+done'
 
 apt_install() {
   local root=()

@@ -5,6 +5,19 @@ import pytest
 from tests.servers import Ollama, serving
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run the long loads as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the long loads out unless they are asked for."""
+    if config.getoption("--soak"):
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    items[:] = [item for item in items if item not in soaks]
+    config.hook.pytest_deselected(items=soaks)
+
+
 @pytest.fixture
 def ollama():
     server = Ollama()

@@ -1,6 +1,8 @@
 """Real processes of the product on free loopback ports, for tests."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,13 +19,22 @@ BIN = Path(sys.executable).parent
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 LABELS = ("fast-path", "general", "high-compute")
+GIVEN: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nothing listens on now, given out once.
+
+    It is below those that the kernel gives to clients, or one of them might take it before whoever
+    asked for it does.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
 
 
 def clean_env(**variables: object) -> dict[str, str]:
@@ -155,11 +166,13 @@ def proxy(
     *flags: str,
     program: str = "mitmdump",
     script: Path = ROOT / "addons" / "router.py",
+    target: str = "http://unrouted.invalid:9",
+    ports: tuple[int, int] | None = None,
     **variables: object,
 ) -> Iterator[Proxy]:
-    """The proxy as users run it."""
-    port, metrics_port = free_port(), free_port()
-    command = [BIN / program, "--mode", "reverse:http://unrouted.invalid:9"]
+    """The proxy as users run it; `target` is where nothing may ever go."""
+    port, metrics_port = ports or (free_port(), free_port())
+    command = [BIN / program, "--mode", f"reverse:{target}"]
     command += ["--listen-host", "127.0.0.1", "--listen-port", str(port), "-s", script, *flags]
     command += ["--set", f"confdir={cwd / 'mitmproxy'}"]
     env = clean_env(METRICS_PORT=metrics_port, **variables)

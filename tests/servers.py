@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -96,6 +97,8 @@ class Classifier:
 
     mode: str = "ok"
     questions: int = 0
+    most_at_once: int = 0
+    _now: int = 0
 
     def app(self) -> Starlette:
         return Starlette(routes=[Route("/classify", self._classify, methods=["POST"])])
@@ -103,20 +106,34 @@ class Classifier:
     async def _classify(self, request: Request) -> Response:
         await request.body()
         self.questions += 1
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            return await self._answer()
+        finally:
+            self._now -= 1
+
+    async def _answer(self) -> Response:
         answer = {"label": "fast-path", "confidence": 0.9, "source": "local", "latency_ms": 0.1}
         answer["reasoning"] = "point lookup"
         if self.mode == "hang":
             await asyncio.sleep(30)
+        if self.mode == "slow":
+            await asyncio.sleep(0.2)
         if self.mode == "trickle":
             return StreamingResponse(self._trickle(json.dumps(answer)))
+        if self.mode == "huge":
+            answer["padding"] = "x" * 10_000_000
         return {
             "500": PlainTextResponse("Traceback: secret", status_code=500),
             "unknown label": JSONResponse({**answer, "label": "free-lunch"}),
             "not json": PlainTextResponse("<html>"),
             "fallback": JSONResponse({**answer, "source": "fallback"}),
             "empty": Response(),
-            "huge": JSONResponse({**answer, "padding": "x" * 10_000_000}),
-        }.get(self.mode, JSONResponse(answer))
+            "gzip": Response(
+                gzip.compress(json.dumps(answer).encode()), headers={"content-encoding": "gzip"}
+            ),
+        }.get(self.mode) or JSONResponse(answer)
 
     async def _trickle(self, text: str):
         for char in text:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests import processes
+from tests import paced, processes
 from tests.processes import LABELS
 
 pytestmark = pytest.mark.integration
@@ -172,6 +172,44 @@ def test_the_llm_never_has_more_questions_than_its_limit(tmp_path, ollama) -> No
     sources = [answer["source"] for answer in answers]
     assert sources.count("llm") == 2
     assert [answer["provisional"] for answer in answers].count(True) == 18
+
+
+def unique_questions(url: str, number: int) -> list[httpx.Request]:
+    return [
+        httpx.Request("POST", f"{url}/classify", json={"payload": {"n": n}}) for n in range(number)
+    ]
+
+
+def test_two_hundred_unique_payloads_a_second_do_not_flood_a_slow_llm(tmp_path, ollama) -> None:
+    ollama.delay_seconds = 1.0
+    url, service = with_llm(tmp_path, ollama)
+    with service:
+        answers = paced.send(unique_questions(url, 600), per_second=200)
+
+        assert {answer.status_code for _, answer in answers} == {200}
+        assert ollama.most_at_once == 4
+        others = [answer.json() for _, answer in answers if answer.json()["provisional"]]
+        inside = sorted(answer["latency_ms"] for answer in others)
+        outside = sorted(took for took, answer in answers if answer.json()["provisional"])
+        ninety_nine = len(others) * 99 // 100
+        print(f"{len(others)} of {len(answers)} without the LLM;", end=" ")
+        print(f"p99 {inside[ninety_nine]} ms in the service, {outside[ninety_nine]:.3f} s outside")
+        # Nobody waits for the LLM who is not asked about there; outside, a busy machine counts.
+        assert len(others) + len(ollama.chats) == len(answers)
+        assert inside[ninety_nine] < 500
+
+
+def test_an_llm_that_hangs_is_asked_a_few_questions_and_then_left_alone(tmp_path, ollama) -> None:
+    ollama.delay_seconds = 30
+    url, service = with_llm(tmp_path, ollama, LLM_TIMEOUT_SECONDS=0.5, LLM_PROBE_SECONDS=1)
+    with service:
+        answers = paced.send(unique_questions(url, 150), per_second=50)
+
+        assert {answer.status_code for _, answer in answers} == {200}
+        assert {answer.json()["source"] for _, answer in answers} == {"local"}
+        # Four at once, and two more in the places of the first two of three that fail in a row.
+        assert metric(url, "slb_classifier_llm_calls_total") <= 6
+        assert metric(url, "slb_classifier_llm_up") == 0
 
 
 def test_a_deadline_is_kept_and_the_late_answer_fills_the_cache(tmp_path, ollama) -> None:

@@ -1,5 +1,7 @@
 """The classifier's client against services that misbehave."""
 
+import asyncio
+
 import pytest
 
 from classifier.client import (
@@ -63,3 +65,25 @@ async def test_any_request_of_any_client_can_be_asked_about(view) -> None:
 async def test_a_service_that_is_not_there_is_unreachable() -> None:
     with pytest.raises(ClassifierUnreachableError):
         await ask(f"http://127.0.0.1:{free_port()}")
+
+
+async def test_calls_that_are_cancelled_leave_their_connections_to_others() -> None:
+    service = Classifier("hang")
+    with serving(service.app()) as url:
+        async with ClassifierClient(url, timeout_seconds=5, max_connections=2) as client:
+            for number in range(10):
+                hung = [asyncio.ensure_future(client.classify(VIEW)) for _ in range(2)]
+                async with asyncio.timeout(5):
+                    while service.questions < 2 * (number + 1):  # noqa: ASYNC110 - another thread
+                        await asyncio.sleep(0.002)
+                for call in hung:
+                    call.cancel()
+                await asyncio.wait(hung)
+            service.mode = "ok"
+
+            assert (await client.classify(VIEW)).label is Label.FAST_PATH
+
+
+async def test_no_answer_is_unpacked() -> None:
+    with serving(Classifier("gzip").app()) as url, pytest.raises(ClassifierAnswerError):
+        await ask(url)

@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from addons.settings import RouterSettings
+from addons.settings import AdminSettings, RouterSettings
 from classifier.configuration import load
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
@@ -32,7 +32,13 @@ CONFIG = dict(line.split("=", 1) for line in KUSTOMIZATION["configMapGenerator"]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 IMAGE = f"semantic-load-balancer:{KUSTOMIZATION['images'][0]['newTag']}"
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == IMAGE}
-ALL_SETTINGS = (RouterSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
+ALL_SETTINGS = (
+    RouterSettings,
+    AdminSettings,
+    ClassifierSettings,
+    DashboardSettings,
+    WorkerSettings,
+)
 VARIABLES = {field.upper() for settings in ALL_SETTINGS for field in settings.model_fields}
 NAME = "app.kubernetes.io/name"
 
@@ -223,6 +229,28 @@ def test_a_pod_has_time_to_finish_after_its_pre_stop(deployment) -> None:
     assert pod_of(deployment)["terminationGracePeriodSeconds"] >= pre_stop_s + 20
 
 
+CLOSING_SECONDS = 5
+"""What the proxy needs to end when the last request is over, with some to spare."""
+
+
+def test_a_pod_of_the_proxy_is_not_killed_while_it_drains() -> None:
+    deployment = DEPLOYMENTS["proxy"]
+    drain_s = int(CONFIG["DRAIN_DELAY_SECONDS"]) + int(CONFIG["DRAIN_TIMEOUT_SECONDS"])
+
+    assert int(CONFIG["DRAIN_DELAY_SECONDS"]) > 0
+    assert pod_of(deployment)["terminationGracePeriodSeconds"] >= drain_s + CLOSING_SECONDS
+    # It would only shorten the drain: what it waits for, the proxy does itself.
+    assert "lifecycle" not in container_of(deployment)
+
+
+def test_a_proxy_in_compose_is_not_killed_while_it_drains() -> None:
+    defaults = RouterSettings.model_construct()
+    grace_s = int(OURS["proxy"]["stop_grace_period"].removesuffix("s"))
+
+    drain_s = defaults.drain_delay_seconds + defaults.drain_timeout_seconds
+    assert grace_s >= drain_s + CLOSING_SECONDS
+
+
 @pytest.mark.parametrize("service", manifests("Service"), ids=lambda doc: doc["metadata"]["name"])
 def test_a_service_leads_to_a_port_of_one_deployment(service) -> None:
     (name,) = selected({"matchLabels": service["spec"]["selector"]})
@@ -342,6 +370,17 @@ def test_every_variable_of_the_config_map_is_a_documented_setting() -> None:
 def test_every_variable_of_a_compose_service_is_a_documented_setting(name) -> None:
     assert OURS[name]["environment"].keys() <= VARIABLES
     assert OURS[name]["environment"].keys() <= documented_variables()
+
+
+@pytest.mark.parametrize("name", OURS.keys() - {"proxy"})
+def test_only_the_proxy_gets_the_admin_token_in_compose(name) -> None:
+    # All of them are given .env.
+    assert OURS[name]["environment"]["ADMIN_TOKEN"] == ""
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS.keys() - {"proxy"})
+def test_only_the_proxy_gets_the_admin_token_on_kubernetes(name) -> None:
+    assert all("secretRef" not in source for source in container_of(DEPLOYMENTS[name])["envFrom"])
 
 
 def test_every_variable_that_compose_fills_in_is_documented() -> None:

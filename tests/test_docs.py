@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from addons.settings import RouterSettings
+from addons.settings import AdminSettings, RouterSettings
 from addons.telemetry import telemetry
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
@@ -14,7 +14,7 @@ from workers.settings import WorkerSettings
 
 README = (ROOT / "README.md").read_text("utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
-SETTINGS = [RouterSettings, ClassifierSettings, DashboardSettings, WorkerSettings]
+SETTINGS = [RouterSettings, AdminSettings, ClassifierSettings, DashboardSettings, WorkerSettings]
 
 
 def documented() -> dict[str, str]:
@@ -60,7 +60,9 @@ def test_every_metric_in_the_readme_exists() -> None:
     known = set(re.findall(r"^# TYPE (\S+)", exported.decode(), re.MULTILINE))
     # The state of a router is exported only while one runs.
     known |= {"slb_cache_hits_total", "slb_cache_misses_total", "slb_worker_inflight"}
-    known |= {"slb_worker_requests_total", "slb_worker_errors_total"}
+    known |= {"slb_worker_requests_total", "slb_worker_errors_total", "slb_worker_up"}
+    known |= {"slb_pool_panic", "slb_queue_waiting"}
+    known |= {"slb_classifier_breaker_state", "slb_classify_queue"}
     named = set(re.findall(r"slb_[a-z0-9_]+", README))
 
     assert named

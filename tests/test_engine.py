@@ -173,6 +173,27 @@ async def test_a_failing_llm_leaves_the_local_answer_and_is_counted(error, reaso
     assert count(metrics, "llm_failures_total", reason=reason) == 1
 
 
+async def test_an_unforeseen_error_of_the_llm_leaves_the_local_answer(caplog) -> None:
+    cascade, metrics = engine(Model(UNSURE), Teacher(ZeroDivisionError("canary")))
+
+    assert await cascade.classify(view(), None) == replace(UNSURE, provisional=True)
+    assert count(metrics, "llm_failures_total", reason="call_failed") == 1
+    assert "asking the LLM failed: ZeroDivisionError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+async def test_who_waits_for_the_llm_when_the_service_ends_gets_the_local_answer() -> None:
+    teacher = Teacher()
+    teacher.gate.clear()
+    cascade, _ = engine(Model(UNSURE), teacher)
+    waiting = asyncio.ensure_future(cascade.classify(view(), None))
+    await asyncio.sleep(0)
+
+    await cascade.aclose()
+
+    assert await waiting == replace(UNSURE, provisional=True)
+
+
 async def test_a_question_that_the_llm_failed_is_put_to_it_again_only_after_a_while() -> None:
     teacher = Teacher(LlmAnswerError(1))
     cascade, _ = engine(Model(UNSURE), teacher)

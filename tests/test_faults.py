@@ -29,6 +29,14 @@ def workers(tmp_path_factory):
         yield processes.pool_variables(ports)
 
 
+def label(proxy: processes.Proxy, path: str) -> str:
+    return httpx.get(f"{proxy.url}{path}").headers["x-slb-label"]
+
+
+def source(proxy: processes.Proxy, path: str) -> str:
+    return httpx.get(f"{proxy.url}{path}").headers["x-slb-source"]
+
+
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [
@@ -68,17 +76,28 @@ def test_the_request_goes_to_general_in_time_and_metrics_say_why(
             assert proxy.decisions()[0]["reason"] == reason
 
 
-def test_a_fallback_is_not_remembered(tmp_path, workers) -> None:
+def test_a_fallback_is_told_again_for_a_moment_and_never_kept_as_a_label(tmp_path, workers) -> None:
     service = Classifier("500")
     with serving(service.app()) as url:
-        variables = {**workers, "CLASSIFIER_URL": url, "CLASSIFY_TIMEOUT_MS": 10_000}
+        variables = {
+            **workers,
+            "CLASSIFIER_URL": url,
+            "CLASSIFY_TIMEOUT_MS": 10_000,
+            "FALLBACK_TTL_MS": 1_500,
+        }
         with processes.proxy(tmp_path, **variables) as proxy:
             first = httpx.get(f"{proxy.url}/same")
+            failed_by = time.monotonic()
             service.mode = "ok"
             second = httpx.get(f"{proxy.url}/same")
+            other = httpx.get(f"{proxy.url}/other")
+            in_time = time.monotonic() - failed_by < 1.4
+            assert processes.until(lambda: label(proxy, "/same") == "fast-path", 10)
 
+            assert proxy.metric('slb_fallbacks_total{reason="bad_status"}') >= 2 * in_time
     assert first.headers["x-slb-label"] == "general"
-    assert second.headers["x-slb-label"] == "fast-path"
+    assert not in_time or second.headers["x-slb-source"] == "fallback"
+    assert other.headers["x-slb-label"] == "fast-path"
 
 
 def test_a_classifier_that_is_killed_and_comes_back_is_used_again(tmp_path, workers) -> None:
@@ -87,6 +106,7 @@ def test_a_classifier_that_is_killed_and_comes_back_is_used_again(tmp_path, work
         **workers,
         "CLASSIFIER_URL": f"http://127.0.0.1:{port}",
         "CLASSIFY_TIMEOUT_MS": 10_000,
+        "FALLBACK_TTL_MS": 500,
     }
     with processes.proxy(tmp_path, **variables) as proxy:
         with processes.classifier(tmp_path, port) as service:
@@ -96,8 +116,7 @@ def test_a_classifier_that_is_killed_and_comes_back_is_used_again(tmp_path, work
             gone = httpx.get(f"{proxy.url}/version")
             assert (gone.status_code, gone.headers["x-slb-source"]) == (200, "fallback")
         with processes.classifier(tmp_path, port):
-            back = httpx.get(f"{proxy.url}/version")
-            assert back.headers["x-slb-source"] == "local"
+            assert processes.until(lambda: source(proxy, "/version") == "local", 10)
 
 
 def test_beyond_the_most_open_questions_requests_do_not_wait(tmp_path, workers) -> None:
@@ -107,6 +126,7 @@ def test_beyond_the_most_open_questions_requests_do_not_wait(tmp_path, workers) 
             "CLASSIFIER_URL": url,
             "CLASSIFY_TIMEOUT_MS": 2_000,
             "CLASSIFY_MAX_INFLIGHT": 4,
+            "CLASSIFY_QUEUE": 0,
         }
         with processes.proxy(tmp_path, **variables) as proxy, ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda n: httpx.get(f"{proxy.url}/q/{n}"), range(20)))

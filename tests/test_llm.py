@@ -8,7 +8,14 @@ import sys
 import pytest
 
 from classifier.contracts import Label, RequestView, Source
-from classifier.llm import Llm, LlmAnswerError, LlmCallError, LlmTimeoutError, messages_for
+from classifier.llm import (
+    BAD_ANSWERS_UNTIL_ABSENT,
+    Llm,
+    LlmAnswerError,
+    LlmCallError,
+    LlmTimeoutError,
+)
+from classifier.prompt import messages_for
 from classifier.settings import ClassifierSettings
 from tests.processes import clean_env, free_port
 
@@ -114,6 +121,72 @@ async def test_after_failures_in_a_row_the_llm_counts_as_absent_until_it_is_foun
 
     assert (await llm.ask(VIEW)).source is Source.LLM
     watch.cancel()
+
+
+async def given_up(llm, ollama):
+    """A search for an LLM that was found once and has failed since."""
+    watch = asyncio.create_task(llm.watch())
+    async with asyncio.timeout(30):
+        await llm.looked_for.wait()
+    ollama.status = 500
+    for _ in range(3):
+        with pytest.raises(LlmCallError):
+            await llm.ask(VIEW)
+    return watch
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the server is in another thread
+            await asyncio.sleep(0.02)
+
+
+async def test_an_llm_that_was_given_up_is_asked_nothing_but_trials_until_it_answers_one(
+    ollama, caplog
+) -> None:
+    llm = Llm(settings(ollama.url, llm_probe_seconds=0.05))
+    watch = await given_up(llm, ollama)
+
+    # It loads the model as before, and fails every question.
+    await until(lambda: len(ollama.chats) >= 6)
+    assert not llm.available
+    trials = [chat["messages"][1]["content"] for chat in ollama.chats[3:]]
+    assert all("GET /health" in trial for trial in trials)
+    assert caplog.text.count("still fails (call_failed)") == 1
+
+    ollama.status = 200
+    await until(lambda: llm.available)
+    watch.cancel()
+
+
+async def test_a_trial_that_hangs_ends_at_its_deadline(ollama, caplog) -> None:
+    brief = settings(ollama.url, llm_probe_seconds=0.05)
+    llm = Llm(brief.model_copy(update={"llm_timeout_seconds": 0.2}))
+    watch = await given_up(llm, ollama)
+    ollama.status, ollama.delay_seconds = 200, 3
+
+    await until(lambda: "still fails (timeout)" in caplog.text)
+
+    assert not llm.available
+    watch.cancel()
+
+
+async def test_an_llm_that_never_gives_a_usable_answer_is_given_up(ollama) -> None:
+    llm = await found(Llm(settings(ollama.url)))
+    ollama.answer = "no idea"
+
+    for _ in range(BAD_ANSWERS_UNTIL_ABSENT):
+        assert llm.available
+        with pytest.raises(LlmAnswerError):
+            await llm.ask(VIEW)
+
+    assert not llm.available
+
+
+async def test_finding_the_llm_asks_it_nothing(ollama) -> None:
+    await found(Llm(settings(ollama.url)))
+
+    assert ollama.chats == []
 
 
 async def test_without_ollama_there_is_no_llm_and_one_line_in_the_log(caplog) -> None:

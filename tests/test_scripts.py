@@ -21,7 +21,7 @@ from typing import override
 import httpx
 import pytest
 
-from addons.settings import RouterSettings
+from addons.settings import AdminSettings, RouterSettings
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
 from tests import processes
@@ -30,7 +30,7 @@ from workers.settings import WorkerSettings
 
 BASH = shutil.which("bash") or "/bin/bash"
 BARE = {"PATH": "/usr/bin:/bin"}
-SETTINGS = (RouterSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
+SETTINGS = (RouterSettings, AdminSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
 SERVICES = {
     "worker-general",
     "worker-high-compute",
@@ -219,6 +219,24 @@ def test_every_setting_is_known_as_one(name, monkeypatch) -> None:
         name: "1",
         name.upper(): "2",
     }
+
+
+def test_a_worker_with_a_weight_is_started_like_any_other(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    services = importlib.import_module("stack_services").services
+    pool = "http://127.0.0.1:7001;weight=3, http://127.0.0.1:7002 ; weight=1"
+
+    found = {service.name: service for service in services({"GENERAL_POOL": pool}, tmp_path)}
+
+    workers = [found["worker-general"], found["worker-general-2"]]
+    assert [worker.listeners[0].port for worker in workers] == [7001, 7002]
+
+
+def test_a_proxy_that_drains_is_waited_for(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    stop_seconds = importlib.import_module("stack_processes").STOP_SECONDS
+
+    assert stop_seconds > RouterSettings.model_construct().drain_timeout_seconds + 5
 
 
 def test_down_leaves_no_process_and_no_port(home) -> None:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from addons.settings import RouterSettings, option_names
+from addons.settings import AdminSettings, RouterSettings, option_names
 from classifier.configuration import Settings, SettingsError, listen, load
 from classifier.settings import ClassifierSettings
 from tests.processes import BIN, ROOT, clean_env, free_port, running, until
 
-ALL_SETTINGS: list[type[Settings]] = [RouterSettings, ClassifierSettings]
+ALL_SETTINGS: list[type[Settings]] = [RouterSettings, AdminSettings, ClassifierSettings]
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,32 @@ def _elsewhere(monkeypatch, tmp_path):
             {"general_pool": ""},
             "GENERAL_POOL: the pool is empty; write at least one upstream, like"
             " http://localhost:9001",
+        ),
+        (
+            {"general_pool": "http://a:1;weight=0"},
+            "GENERAL_POOL: 'http://a:1;weight=0' has no usable weight; write 1 to 1000, like"
+            " http://localhost:9001;weight=3",
+        ),
+        (
+            {"high_compute_spill_pool": "high-compute"},
+            "HIGH_COMPUTE_SPILL_POOL: 'high-compute' is the pool itself; name another, or none",
+        ),
+        (
+            {"fast_path_spill_pool": "fast"},
+            "FAST_PATH_SPILL_POOL: 'fast' should be '', 'fast-path', 'general' or 'high-compute'",
+        ),
+        (
+            {"balancing": "random"},
+            "BALANCING: 'random' should be 'round-robin', 'least-inflight' or 'two-choices'",
+        ),
+        (
+            {"eject_seconds": 20, "eject_max_seconds": 10},
+            "EJECT_MAX_SECONDS: 10 is less than EJECT_SECONDS; write as much or more",
+        ),
+        ({"health_path": "health"}, "HEALTH_PATH: 'health' is not a path; write one like /health"),
+        (
+            {"health_path": "/a HTTP/1.1\r\nX: y"},
+            "HEALTH_PATH: '/a HTTP/1.1\\r\\nX: y' is not a path; write one like /health",
         ),
     ],
 )
@@ -79,7 +105,19 @@ def test_an_address_of_nowhere_names_its_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://a b", "http://a?x=1", "http://a#b", "http://a/\x7f", "http://", "//a"]
+    "url",
+    [
+        *("http://a b", "http://a?x=1", "http://a#b", "http://a/\x7f", "http://", "//a"),
+        # Only httpx refuses these.
+        *(
+            "http://[::1]x:80",
+            "http://[v1.a]",
+            "http://-ü-",
+            "http://☃☃",
+            "http://a/" + "x" * 70_000,
+        ),
+    ],
+    ids=lambda url: url[:20],
 )
 def test_a_service_is_named_by_a_plain_url(url) -> None:
     with pytest.raises(SettingsError, match=r"CLASSIFIER_URL: .* is not a URL"):
@@ -95,6 +133,14 @@ def test_a_password_in_a_url_is_not_repeated() -> None:
         )
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_that_is_shown_to_users_holds_no_password() -> None:
+    with pytest.raises(SettingsError, match=r"CLASSIFIER_URL: .* holds a user") as caught:
+        load(RouterSettings, classifier_url="http://bob:hunter2@a:1")
+
+    assert "hunter2" not in str(caught.value)
+    assert load(ClassifierSettings, ollama_base_url="http://bob:x@a:1")
 
 
 def test_all_choices_of_a_setting_are_told() -> None:

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from addons.accounting import Failure, Ledger
-from addons.classification import fallback
+from addons.breaker import BreakerState
+from addons.classification import FALLBACK_REASONS, fallback
 from addons.feed import MAX_SUBSCRIBERS, SUBSCRIBER_BACKLOG, DecisionFeed, TooManySubscribersError
+from addons.health import Check, Outcome, Reason
 from addons.pool import Pool, Worker
-from addons.routing import decide
-from addons.telemetry import Telemetry, status_class
+from addons.telemetry import Gauges, Telemetry, status_class
 from classifier.contracts import Classification, Label, RequestView, Source
 
 SURE = Classification(Label.FAST_PATH, 0.95, Source.LOCAL, "point lookup")
@@ -35,12 +36,20 @@ def sample(telemetry, name, **labels):
     return telemetry.registry.get_sample_value(name, labels)
 
 
+def opened(book, arrived=100.0):
+    """A request that was labelled and has a worker."""
+    ledger, _, pools, _ = book
+    active = ledger.open(VIEW, SURE, arrived)
+    active.lease = pools[SURE.label].lease()
+    return active
+
+
 def test_a_request_is_counted_when_it_ends(book) -> None:
-    ledger, telemetry, pools, clock = book
-    ledger.open("f", VIEW, decide(SURE, pools), arrived=99.9)
+    ledger, telemetry, _, clock = book
+    active = opened(book, arrived=99.9)
     clock.now = 100.4
 
-    ledger.close("f", 200)
+    ledger.close(active, 200)
 
     labels = {"label": "fast-path", "pool": "fast-path", "status_class": "2xx"}
     assert sample(telemetry, "slb_requests_total", **labels) == 1
@@ -48,28 +57,99 @@ def test_a_request_is_counted_when_it_ends(book) -> None:
     event = ledger.feed.recent(1)[0]
     assert (event.classify_ms, event.total_ms, event.time) == (100.0, 500.0, 4_999.9)
     assert event.path == "/users/1?token=***"
+    assert event.worker == "w:80"
     assert len(ledger) == 0
 
 
 def test_a_request_ends_once(book) -> None:
-    ledger, _, pools, _ = book
-    ledger.open("f", VIEW, decide(SURE, pools), arrived=100)
+    ledger, telemetry, *_ = book
+    active = opened(book)
 
-    ledger.close("f", 200)
-    ledger.close("f", None, Failure.WORKER_FAILED)
+    ledger.close(active, 200)
+    ledger.close(active, None, Failure.WORKER_FAILED)
 
     assert len(ledger.feed.recent(9)) == 1
-    assert pools[Label.FAST_PATH].states[0].errors == 0
+    labels = {"label": "fast-path", "pool": "fast-path"}
+    assert sample(telemetry, "slb_requests_total", **labels, status_class="none") == 0
 
 
-def test_a_dropped_request_is_given_back_and_not_counted(book) -> None:
-    ledger, _, pools, _ = book
-    ledger.open("f", VIEW, decide(SURE, pools), arrived=100)
+def test_a_request_whose_client_left_has_no_status(book) -> None:
+    ledger, telemetry, *_ = book
 
-    ledger.drop("f")
+    ledger.close(opened(book), 200, Failure.CLIENT_DISCONNECTED)
 
-    assert pools[Label.FAST_PATH].states[0].inflight == 0
-    assert ledger.feed.recent(9) == []
+    labels = {"label": "fast-path", "pool": "fast-path", "status_class": "none"}
+    assert sample(telemetry, "slb_requests_total", **labels) == 1
+
+
+def test_a_request_that_spilled_is_counted_for_the_pool_that_served_it(book) -> None:
+    ledger, telemetry, pools, _ = book
+    active = ledger.open(VIEW, SURE, 100)
+    active.lease = pools[Label.GENERAL].lease()
+
+    ledger.close(active, 200)
+
+    labels = {"label": "fast-path", "pool": "general", "status_class": "2xx"}
+    assert sample(telemetry, "slb_requests_total", **labels) == 1
+
+
+def test_what_pools_tell_is_counted(book) -> None:
+    telemetry = book[1]
+    assert sample(telemetry, "slb_ejections_total", pool="general", reason="health_check") == 0
+
+    telemetry.ejected(Label.GENERAL, Reason.HEALTH_CHECK)
+    telemetry.spilled(Label.FAST_PATH, Label.GENERAL)
+
+    assert sample(telemetry, "slb_ejections_total", pool="general", reason="health_check") == 1
+    assert sample(telemetry, "slb_spills_total", **{"from": "fast-path", "to": "general"}) == 1
+
+
+def test_the_state_of_pools_is_read_when_asked_for(book) -> None:
+    _, telemetry, pools, _ = book
+    pool = pools[Label.GENERAL]
+    pool.lease().release(Outcome.RESPONSE_FAILED)
+    pool.lease()
+    pool.take_check(pool.workers[0], Check.FAILED, Reason.RESPONSE_FAILED)
+    telemetry.watch(
+        Gauges(
+            pools=pools.values,
+            cache_hits=int,
+            cache_misses=int,
+            cache_entries=int,
+            classify_inflight=int,
+            requests_inflight=int,
+            queue_waiting=lambda label: 3 if label is Label.GENERAL else 0,
+        )
+    )
+
+    worker = {"pool": "general", "worker": "w:80"}
+    assert sample(telemetry, "slb_worker_up", **worker) == 0
+    assert sample(telemetry, "slb_worker_inflight", **worker) == 1
+    assert sample(telemetry, "slb_worker_requests_total", **worker) == 2
+    assert sample(telemetry, "slb_worker_errors_total", **worker) == 1
+    assert sample(telemetry, "slb_pool_panic", pool="general") == 1
+    assert sample(telemetry, "slb_pool_panic", pool="fast-path") == 0
+    assert sample(telemetry, "slb_queue_waiting", pool="general") == 3
+
+
+def test_the_state_of_the_classifier_is_read_when_asked_for(book) -> None:
+    telemetry = book[1]
+    telemetry.watch(
+        Gauges(
+            pools=tuple,
+            cache_hits=int,
+            cache_misses=int,
+            cache_entries=int,
+            classify_inflight=lambda: 32,
+            requests_inflight=int,
+            classify_queue=lambda: 7,
+            classifier_breaker=lambda: BreakerState.OPEN,
+        )
+    )
+
+    assert sample(telemetry, "slb_classify_inflight") == 32
+    assert sample(telemetry, "slb_classify_queue") == 7
+    assert sample(telemetry, "slb_classifier_breaker_state") == 2
 
 
 def test_coverage_is_the_share_of_labels_that_were_decided(book) -> None:
@@ -83,6 +163,14 @@ def test_coverage_is_the_share_of_labels_that_were_decided(book) -> None:
     assert sample(telemetry, "slb_fallbacks_total", reason="timeout") == 1
 
 
+def test_every_reason_of_a_fallback_is_exported_from_the_start(book) -> None:
+    telemetry = book[1]
+
+    assert {"breaker_open", "queue", "saturated"} <= set(FALLBACK_REASONS)
+    for reason in FALLBACK_REASONS:
+        assert sample(telemetry, "slb_fallbacks_total", reason=reason) == 0
+
+
 @pytest.mark.parametrize(
     ("status", "name"), [(200, "2xx"), (599, "5xx"), (None, "none"), (0, "none"), (999, "none")]
 )
@@ -91,10 +179,9 @@ def test_status_classes_are_a_closed_set(status, name) -> None:
 
 
 def events_of(book, count):
-    ledger, _, pools, _ = book
-    for number in range(count):
-        ledger.open(str(number), VIEW, decide(SURE, pools), arrived=100)
-        ledger.close(str(number), 200)
+    ledger = book[0]
+    for _ in range(count):
+        ledger.close(opened(book), 200)
     return ledger.feed
 
 

@@ -1,0 +1,213 @@
+"""All workers together: the pools, the door to them, and the checks that watch them.
+
+This is where what one part sees reaches the others: a failed try asks for a verifying probe, a
+check's finding reaches every pool that the worker is in, and a worker that is back serves those who
+wait. State changes are logged here, once each.
+"""
+
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from addons.admission import Admission, AdmissionPolicy
+from addons.balancing import Balancing
+from addons.health import Check, HealthPolicy, Reason, State
+from addons.pool import Pool, PoolPolicy
+from addons.probes import ProbePolicy, Probes
+from addons.settings import RouterSettings
+from addons.worker import Worker, WorkerState
+from classifier.contracts import Label
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who is told of what happens to pools; metrics are one."""
+
+    def ejected(self, pool: Label, reason: Reason) -> None:
+        """A worker was taken out of turn."""
+        ...
+
+    def spilled(self, origin: Label, target: Label) -> None:
+        """A request of one pool was given to a worker of another."""
+        ...
+
+
+class UnknownPoolError(LookupError):
+    """There is no pool of that name."""
+
+
+class Fleet:
+    """The pools of all labels. One for the life of the process; settings come by `take_over`."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        tls: Callable[[], ssl.SSLContext],
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        """A fleet without workers.
+
+        Args:
+            observer: Is told of ejections and spills.
+            tls: Makes the context for workers that speak TLS; called once, when first needed.
+            clock: Monotonic seconds.
+            rng: Source of chance, for balancing and jitter.
+        """
+        self.pools: dict[Label, Pool] = {}
+        self.admission = Admission(observer)
+        self._observer = observer
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - balancing is no secret
+        self._probes = Probes(self._take_check, tls=tls, clock=clock, rng=self._rng)
+        self._panicking: set[Label] = set()
+
+    def take_over(self, settings: RouterSettings) -> None:
+        """Use these settings from now on; workers that stay keep their state."""
+        policy = pool_policy(settings)
+        pools = {
+            label: Pool(
+                label,
+                workers,
+                policy=policy,
+                clock=self._clock,
+                rng=self._rng,
+                before=self.pools.get(label),
+                watcher=self,
+            )
+            for label, workers in settings.workers().items()
+        }
+        self.pools = pools
+        self.admission.take_over(pools, admission_policy(settings))
+        workers = (worker for pool in pools.values() for worker in pool.workers)
+        self._probes.watch(workers, probe_policy(settings))
+
+    def start(self) -> None:
+        """Begin with the health checks; needs the running loop."""
+        self._probes.start()
+
+    async def aclose(self) -> None:
+        """End the health checks."""
+        await self._probes.aclose()
+
+    # What operators do
+
+    def drain(self, pool: str, worker: str) -> None:
+        """Give a worker no new requests; those under way go on.
+
+        Args:
+            pool: Its pool's label.
+            worker: Its `host:port`.
+
+        Raises:
+            UnknownPoolError: If there is no such pool.
+            UnknownWorkerError: If it has no such worker.
+        """
+        drained = self._pool_of(pool)
+        drained.drain(worker)
+        logger.info("%s: %s is draining; %d in turn", pool, worker, drained.in_turn)
+        # Those who wait for nobody but this worker have to look elsewhere.
+        self.admission.wake(drained.label)
+
+    def undrain(self, pool: str, worker: str) -> None:
+        """Give a worker requests again; for arguments and errors see `drain`."""
+        undrained = self._pool_of(pool)
+        undrained.undrain(worker)
+        logger.info("%s: %s drains no more; %d in turn", pool, worker, undrained.in_turn)
+
+    # What pools tell
+
+    def suspected(self, worker: Worker, why: Reason) -> None:
+        """A try failed: verify whether that was the worker's fault."""
+        self._probes.verify(worker, why)
+
+    def changed(self, pool: Pool, state: WorkerState, why: Reason | None) -> None:
+        """A worker was taken out of turn, or is back."""
+        if why is not None:
+            self._observer.ejected(pool.label, why)
+        _log_change(pool, state, why)
+        self._log_panic(pool)
+        # Also when one is gone: with the last one, those who wait have nobody to wait for.
+        self.admission.wake(pool.label)
+
+    def freed(self, label: Label) -> None:
+        """Serve those who wait."""
+        self.admission.wake(label)
+
+    def _pool_of(self, name: str) -> Pool:
+        for label, pool in self.pools.items():
+            if label == name:
+                return pool
+        msg = f"no pool {name!r}; there are {', '.join(self.pools)}"
+        raise UnknownPoolError(msg)
+
+    def _take_check(self, worker: Worker, check: Check, why: Reason) -> None:
+        for pool in self.pools.values():
+            pool.take_check(worker, check, why)
+
+    def _log_panic(self, pool: Pool) -> None:
+        panics = pool.in_panic
+        if panics is (pool.label in self._panicking):
+            return
+        if panics:
+            self._panicking.add(pool.label)
+            logger.warning(
+                "%s: too few workers are healthy; using all that can be reached", pool.label
+            )
+        else:
+            self._panicking.discard(pool.label)
+
+
+def _log_change(pool: Pool, state: WorkerState, why: Reason | None) -> None:
+    name, left, count = state.worker.name, pool.in_turn, len(pool.states)
+    if why is None:
+        logger.info("%s: %s is back; %d of %d in turn", pool.label, name, left, count)
+        return
+    what = "ejected" if state.health.state is State.EJECTED else "down"
+    logger.warning("%s: %s is %s (%s); %d of %d in turn", pool.label, name, what, why, left, count)
+
+
+def pool_policy(settings: RouterSettings) -> PoolPolicy:
+    """How pools treat their workers."""
+    return PoolPolicy(
+        balancing=Balancing(settings.balancing),
+        max_inflight=settings.worker_max_inflight,
+        panic_percent=settings.panic_percent,
+        health=HealthPolicy(
+            rise=settings.health_rise,
+            fall=settings.health_fall,
+            eject_after_errors=settings.eject_after_errors,
+            eject_seconds=settings.eject_seconds,
+            eject_max_seconds=settings.eject_max_seconds,
+            slow_start_seconds=settings.slow_start_seconds,
+        ),
+    )
+
+
+def admission_policy(settings: RouterSettings) -> AdmissionPolicy:
+    """What happens to requests that find no worker."""
+    spill = {
+        Label.FAST_PATH: settings.fast_path_spill_pool,
+        Label.GENERAL: settings.general_spill_pool,
+        Label.HIGH_COMPUTE: settings.high_compute_spill_pool,
+    }
+    return AdmissionPolicy(
+        queue_requests=settings.queue_requests,
+        queue_seconds=settings.queue_timeout_ms / 1000,
+        spill={label: Label(target) for label, target in spill.items() if target},
+    )
+
+
+def probe_policy(settings: RouterSettings) -> ProbePolicy:
+    """How workers are checked."""
+    return ProbePolicy(
+        path=settings.health_path,
+        interval_seconds=settings.health_interval_ms / 1000,
+        timeout_seconds=settings.health_timeout_ms / 1000,
+        connect_seconds=settings.connect_timeout_ms / 1000,
+    )

@@ -1,0 +1,246 @@
+"""Health checks: a small request to each worker at regular times, and at once on suspicion.
+
+A *verifying probe* answers the question whether a request failed by the worker's fault. So one
+request that makes every worker hang up (poison) takes none of them out of turn, and a worker that
+is dead is out within milliseconds.
+
+Every wait stands inside a deadline. What a check finds goes to one function; nothing here knows
+pools.
+"""
+
+import asyncio
+import errno
+import logging
+import random
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from addons.classification import failure_text
+from addons.deadlines import fair_timeout
+from addons.health import Check, Reason
+from addons.names import addresses_of, first_of
+from addons.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+MIN_VERIFY_SECONDS = 0.1
+JITTER = 0.1
+MAX_LINE_BYTES = 8_192
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5])[0-9]{2}(?: [^\r\n]*)?\r?\n")
+
+_OUR_OWN_FAULTS = frozenset({
+    errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
+})  # fmt: skip
+"""Out of ports, files or memory: that says nothing about a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePolicy:
+    """How workers are checked.
+
+    Attributes:
+        path: What is asked for; any answer below 500 will do.
+        interval_seconds: From the start of a check to the start of the next, give or take a tenth.
+        timeout_seconds: Longest time for a check as a whole, and for the lookup of a name before.
+        connect_seconds: Longest wait for its connection.
+    """
+
+    path: str = "/health"
+    interval_seconds: float = 0.5
+    timeout_seconds: float = 1.0
+    connect_seconds: float = 0.2
+
+
+type Report = Callable[[Worker, Check, Reason], None]
+
+
+class Probes:
+    """Checks workers until it is closed."""
+
+    def __init__(
+        self,
+        report: Report,
+        *,
+        tls: Callable[[], ssl.SSLContext],
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Probes without workers; `watch` brings them, `start` starts them.
+
+        Args:
+            report: Is told what each check has found, and why it was made.
+            tls: Makes the context for workers that speak TLS; called once, when first needed.
+            clock: Monotonic seconds.
+            rng: Source of the jitter.
+        """
+        self._report = report
+        self._make_tls = tls
+        self._tls: ssl.SSLContext | None = None
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._policy = ProbePolicy()
+        self._workers: tuple[Worker, ...] = ()
+        self._started = False
+        self._regular: dict[Worker, asyncio.Task[None]] = {}
+        self._verifying: dict[Worker, asyncio.Task[None]] = {}
+        self._verified_at: dict[Worker, float] = {}
+
+    def watch(self, workers: Iterable[Worker], policy: ProbePolicy) -> None:
+        """Check these workers from now on, and no others."""
+        other_interval = policy.interval_seconds != self._policy.interval_seconds
+        self._workers = tuple(dict.fromkeys(workers))
+        self._policy = policy
+        self._verified_at = {
+            worker: at for worker, at in self._verified_at.items() if worker in self._workers
+        }
+        for tasks in (self._regular, self._verifying):
+            for worker in tasks.keys() - set(self._workers):
+                tasks[worker].cancel()
+        if other_interval:
+            # They sleep for as long as the old one was: all begin anew.
+            for task in self._regular.values():
+                task.cancel()
+        if self._started:
+            self.start()
+
+    def start(self) -> None:
+        """Begin with the regular checks; each worker's first is made at once."""
+        self._started = True
+        for worker in self._workers:
+            task = self._regular.get(worker)
+            if task is None or task.cancelling():
+                self._keep(self._regular, worker, self._check_regularly(worker))
+
+    async def aclose(self) -> None:
+        """End all checks."""
+        self._started = False
+        tasks = [*self._regular.values(), *self._verifying.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def verify(self, worker: Worker, why: Reason) -> None:
+        """Find out at once whether a request failed by the worker's fault.
+
+        At most one such check of a worker is under way, and at most ten begin in a second: more
+        suspicions ask for nothing new.
+        """
+        if not self._started or worker not in self._workers or worker in self._verifying:
+            return
+        now = self._clock()
+        if now - self._verified_at.get(worker, float("-inf")) < MIN_VERIFY_SECONDS:
+            return
+        self._verified_at[worker] = now
+        self._keep(self._verifying, worker, self._check(worker, why))
+
+    # Parts
+
+    async def _check_regularly(self, worker: Worker) -> None:
+        while True:
+            began = self._clock()
+            await self._check(worker, Reason.HEALTH_CHECK)
+            jitter = 1 - JITTER + 2 * JITTER * self._rng.random()
+            spent = self._clock() - began
+            await asyncio.sleep(max(0.0, self._policy.interval_seconds * jitter - spent))
+
+    async def _check(self, worker: Worker, why: Reason) -> None:
+        try:
+            tls = self._context() if worker.scheme == "https" else None
+            check = await probe(worker, self._policy, tls)
+            if check is not None:
+                self._report(worker, check, why)
+        except Exception as exc:
+            # Supervisor: an error of ours must not end the checks.
+            logger.warning("a health check failed by itself: %s", failure_text(exc))
+
+    def _keep(
+        self,
+        tasks: dict[Worker, asyncio.Task[None]],
+        worker: Worker,
+        work: Coroutine[Any, Any, None],
+    ) -> None:
+        """Run in the background, one task for a worker in each of the two roles."""
+        task = asyncio.get_running_loop().create_task(work)
+        tasks[worker] = task
+
+        def forget(done: asyncio.Task[None]) -> None:
+            # It may have been replaced already.
+            if tasks.get(worker) is done:
+                del tasks[worker]
+
+        task.add_done_callback(forget)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = self._make_tls()
+        return self._tls
+
+
+async def probe(worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None) -> Check | None:
+    """Make one check; None if it could not be made for reasons of our own."""
+    try:
+        addresses = await addresses_of(worker.host, worker.port, policy.timeout_seconds)
+    except TimeoutError:
+        # Name servers are slow: the worker may be fine, and connections to it open.
+        return None
+    except (OSError, ValueError) as exc:
+        return None if _is_our_own(exc) else Check.UNREACHABLE
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + policy.timeout_seconds
+    try:
+        async with fair_timeout(min(policy.connect_seconds, policy.timeout_seconds)):
+            reader, writer = await first_of(addresses, partial(_connect, worker, tls))
+    except (OSError, ValueError) as exc:
+        return None if _is_our_own(exc) else Check.UNREACHABLE
+    try:
+        async with fair_timeout(deadline - loop.time()):
+            writer.write(_request(worker, policy.path))
+            status_line = await reader.readline()
+    except (OSError, ValueError):
+        return Check.FAILED
+    finally:
+        # Not `close`: with TLS it would wait for the worker's goodbye.
+        writer.transport.abort()
+    return Check.PASSED if _is_good(status_line) else Check.FAILED
+
+
+async def _connect(
+    worker: Worker, tls: ssl.SSLContext | None, address: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(
+        address,
+        worker.port,
+        ssl=tls,
+        server_hostname=worker.host if tls else None,
+        limit=MAX_LINE_BYTES,
+    )
+
+
+def _request(worker: Worker, path: str) -> bytes:
+    lines = (
+        f"GET {path} HTTP/1.1",
+        f"Host: {worker.name}",
+        "User-Agent: slb-health-check",
+        "Accept: */*",
+        "Connection: close",
+    )
+    return "\r\n".join(lines).encode("ascii", "replace") + b"\r\n\r\n"
+
+
+def _is_good(status_line: bytes) -> bool:
+    match = _STATUS_LINE.fullmatch(status_line)
+    return match is not None and match[1] != b"5"
+
+
+def _is_our_own(error: Exception) -> bool:
+    if isinstance(error, socket.gaierror):
+        # Names cannot be looked up now: connections that are open may be fine.
+        return error.errno == socket.EAI_AGAIN
+    return isinstance(error, OSError) and error.errno in _OUR_OWN_FAULTS

@@ -1,0 +1,227 @@
+"""Flows to our types and back: what people see of a request, and what the classifier sees."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import http
+from mitmproxy.io import FlowWriter
+from mitmproxy.test import tflow, tutils
+from mitmproxy.utils import emoji
+
+from addons import flowview, http1
+from addons.exchange import Exchange
+from addons.pool import Worker
+from addons.routing import NO_WORKER
+from classifier.contracts import SEMANTIC_HEADERS, Classification, Label, Source
+
+HEAVY = Classification(Label.HIGH_COMPUTE, 0.913, Source.LOCAL, "aggregation over a table")
+WORKER = Worker("http", "localhost", 9002)
+
+
+def head(*lines: str, line: str = "POST /x HTTP/1.1", host: str = "a.test") -> http1.RequestHead:
+    text = "\r\n".join([line, f"Host: {host}", *lines])
+    return http1.parse_request_head(text.encode("latin-1"), 100)
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "expected"),
+    [
+        ("a.test", "http", ("a.test", 80)),
+        ("a.test", "https", ("a.test", 443)),
+        ("a.test:8080", "https", ("a.test", 8080)),
+        ("a.test:", "http", ("a.test:", 80)),
+        ("[::1]", "http", ("[::1]", 80)),
+        ("[::1]:81", "http", ("[::1]", 81)),
+    ],
+)
+def test_a_flow_shows_where_the_client_wanted_to_go(host, scheme, expected) -> None:
+    request = flowview.request_of(head(host=host), scheme)
+
+    assert (request.host, request.port) == expected
+    assert request.scheme == scheme
+
+
+def test_the_authority_of_an_absolute_target_is_the_flows_host() -> None:
+    original = head(line="GET http://b.test:81/y HTTP/1.1")
+
+    request = flowview.request_of(original, "http")
+
+    assert request.headers["Host"] == "b.test:81"
+    assert flowview.head_of(request, original).host == b"b.test:81"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        ("Content-Length: 5", "X-A: 1", "x-a: 2", "Cookie: \xe9"),
+        ("Transfer-Encoding: chunked", "Trailer: X-Sum"),
+        ("Connection: Upgrade", "Upgrade: websocket"),
+        ("X-Empty:",),
+    ],
+)
+@pytest.mark.parametrize("line", ["GET /x?y=%20 HTTP/1.1", "FROB * HTTP/1.0", "OPTIONS * HTTP/1.1"])
+def test_a_request_that_nobody_changes_stays_what_it_was(lines, line) -> None:
+    try:
+        original = head(*lines, line=line)
+    except http1.ProtocolError:
+        return
+
+    assert flowview.head_of(flowview.request_of(original, "http"), original) == original
+
+
+@pytest.mark.parametrize(
+    "field",
+    [("X-A", "a\r\nX-B: b"), ("X-A", "a\r\n\r\nGET / HTTP/1.1"), ("X A", "1"), ("X-A", "\x00")],
+)
+def test_a_field_that_would_be_two_makes_a_request_invalid(field) -> None:
+    original = head()
+    request = flowview.request_of(original, "http")
+    request.headers.fields = (*request.headers.fields, tuple(part.encode() for part in field))
+
+    with pytest.raises(http1.ProtocolError):
+        flowview.head_of(request, original)
+
+
+TEXT = st.text(st.characters(codec="latin-1", min_codepoint=33, max_codepoint=126), max_size=8)
+FIELDS = st.lists(
+    st.tuples(st.sampled_from([*SEMANTIC_HEADERS, "content-type", "authorization", "x-a"]), TEXT),
+    max_size=5,
+)
+
+
+@given(fields=FIELDS, body=st.binary(max_size=40), path=TEXT)
+def test_the_classifier_sees_the_same_with_and_without_inspection(fields, body, path) -> None:
+    try:
+        lines = [f"{name}: {value}" for name, value in fields]
+        parsed = head(*lines, line=f"POST /{path} HTTP/1.1")
+    except http1.ProtocolError:
+        return
+    request = flowview.request_of(parsed, "http")
+    request.data.content = body
+    exchange = SimpleNamespace(
+        head=parsed,
+        body=SimpleNamespace(kept=lambda: body, done=True),
+        _backend=SimpleNamespace(bounds=SimpleNamespace(classify_body_bytes=20)),
+    )
+
+    assert Exchange.view(exchange) == flowview.view_of(request, 20)
+
+
+def test_the_classifier_sees_a_prefix_and_only_meaningful_headers() -> None:
+    request = tutils.treq(method=b"post", content=b"z" * 100_000, path=b"/x?y=1")
+    request.headers["Authorization"] = "Bearer secret"
+    request.headers["X-Amz-Target"] = "DynamoDB_20120810.Scan"
+
+    view = flowview.view_of(request, 65_536)
+
+    assert (len(view.body), view.body_bytes) == (65_536, 100_000)
+    assert (view.method, view.path) == ("POST", "/x?y=1")
+    assert view.headers == (("x-amz-target", "DynamoDB_20120810.Scan"),)
+
+
+# Decisions
+
+
+def test_comment_marker_and_metadata_tell_the_decision(tmp_path) -> None:
+    flow = tflow.tflow()
+
+    flowview.show_decision(flow, HEAVY, WORKER)
+
+    assert flow.comment == "high-compute -> localhost:9002 (local 0.91) aggregation over a table"
+    assert flow.marked == ":snail:"
+    assert flow.metadata["router"] == {
+        "label": "high-compute",
+        "source": "local",
+        "confidence": 0.913,
+        "reason": "aggregation over a table",
+        "cached": False,
+        "worker": "localhost:9002",
+    }
+    with (tmp_path / "flows").open("wb") as file:
+        FlowWriter(file).add(flow)
+
+
+def test_a_label_from_the_cache_is_told_as_one() -> None:
+    flow = tflow.tflow()
+
+    flowview.show_decision(flow, replace(HEAVY, cached=True), WORKER)
+
+    assert "(local cached 0.91)" in flow.comment
+    assert flow.metadata["router"]["cached"] is True
+
+
+def test_markers_are_emoji_that_mitmproxy_knows() -> None:
+    assert set(flowview.MARKERS) == set(Label)
+    assert set(flowview.MARKERS.values()) <= set(emoji.emoji)
+
+
+def test_a_rejected_flow_is_answered_as_any_other_request() -> None:
+    flow = tflow.tflow()
+
+    flowview.reject(flow, NO_WORKER)
+
+    assert (flow.response.status_code, flow.response.headers["retry-after"]) == (503, "1")
+    assert flow.response.headers["content-type"] == "application/json"
+    assert json.loads(flow.response.content)["error"]["code"] == "no_worker"
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "streams"),
+    [
+        (200, {"content-type": "text/event-stream"}, True),
+        (200, {"transfer-encoding": "chunked"}, True),
+        (200, {"transfer-encoding": "chunked", "content-length": "10"}, True),
+        (200, {"content-length": "10"}, False),
+        (200, {"content-length": "100"}, False),
+        (200, {"content-length": "101"}, True),
+        (200, {"content-length": "ten"}, True),
+        (204, {}, False),
+        (304, {}, False),
+    ],
+)
+def test_answers_without_an_announced_end_and_long_ones_stream(status, fields, streams) -> None:
+    answer = http.Response.make(status)
+    answer.headers.clear()
+    answer.headers.update(fields)
+
+    assert flowview.is_stream(answer, 100) is streams
+
+
+def test_a_workers_values_of_our_fields_are_dropped() -> None:
+    answer = tutils.tresp()
+    answer.headers["X-SLB-Internal"] = "10.0.0.1"
+    answer.headers["x-slb-label"] = "fast-path"
+
+    flowview.tell_client(answer, {"x-slb-label": "high-compute"})
+
+    assert "x-slb-internal" not in answer.headers
+    assert answer.headers.get_all("x-slb-label") == ["high-compute"]
+
+
+def test_a_malformed_field_of_an_answer_is_left_out() -> None:
+    answer = http.Response.make(200, b"", {"x-a": "1"})
+    answer.headers["x-b"] = "1\r\nx-c: 2"
+    answer.reason = "a\r\nb"
+
+    told = flowview.response_head_of(answer, None)
+
+    assert [name for name, _ in told.fields if name.startswith(b"x-")] == [b"x-a"]
+    assert told.reason == b""
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"), [(b"ab", b"ab"), ([b"a", b"b"], b"ab"), (iter([b"a"]), b"a"), ([], b"")]
+)
+def test_what_a_stream_function_returns_is_joined(result, expected) -> None:
+    assert flowview.joined(lambda _: result)(b"x") == expected
