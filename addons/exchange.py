@@ -281,7 +281,8 @@ class Exchange:
         if self.body.failure is not None:
             raise self.body.failure
         if self._over:
-            raise UpstreamError(Fault.TIMEOUT)
+            # Nobody was asked, so nobody is to blame.
+            raise RejectedError(GATEWAY_TIMEOUT)
 
     def _send(self, connection: UpstreamConnection) -> None:
         """Send the request as far as it has come; the rest follows as it comes."""

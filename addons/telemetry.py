@@ -99,7 +99,7 @@ class _StateCollector(Collector):
     def _pools(pools: Iterable[Pool], queue_waiting: Callable[[Label], int]) -> Iterable[Metric]:
         panic = GaugeMetricFamily(
             "slb_pool_panic",
-            "1 while no worker of the pool is healthy and all that can be reached are used.",
+            "1 while too few workers of the pool are healthy and all that can be reached are used.",
             labels=["pool"],
         )
         waiting = GaugeMetricFamily(

@@ -261,10 +261,10 @@ async def test_a_worker_without_tls_fails_a_check_with_it() -> None:
 
 @pytest.fixture
 def certified(tmp_path):
-    """A certificate for 127.0.0.1: contexts of a server that has it and a client that trusts it."""
+    """Contexts of a server for 127.0.0.1 and worker.test, and of a client that trusts it."""
     store = certs.CertStore.from_store(tmp_path, "slb", 2048)
-    name = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    entry = store.get_cert("127.0.0.1", [name])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("worker.test")]
+    entry = store.get_cert("127.0.0.1", names)
     chain = tmp_path / "worker.pem"
     key = entry.privatekey.private_bytes(
         serialization.Encoding.PEM,
@@ -296,6 +296,24 @@ async def test_a_worker_with_tls_is_checked_through_tls(certified) -> None:
         await until(lambda: not server.open)
 
     assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("host", "found"), [("worker.test", Check.PASSED), ("other.test", Check.UNREACHABLE)]
+)
+async def test_a_worker_with_tls_has_to_prove_its_name(certified, monkeypatch, host, found) -> None:
+    server, (server_tls, client_tls) = Server(), certified
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *more, **a: look_up("127.0.0.1", *more, **a)
+    )
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=server_tls)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+
+        assert await probe(Worker("https", host, port), POLICY, client_tls) is found
+
+        await until(lambda: not server.open)
 
 
 async def test_a_check_asks_for_its_path_as_one_whole_request() -> None:
