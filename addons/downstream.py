@@ -17,12 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
-from typing import Any, override
+from typing import Any, Protocol, override
 
 from addons import http1
 from addons.bounds import Limits
 from addons.classification import failure_text
-from addons.deadlines import NEVER, Deadlines
+from addons.deadlines import NEVER, Deadlines, Expiring
 from addons.forwarding import Peer
 from addons.routing import INTERNAL_ERROR, Rejection, error_response
 
@@ -303,6 +303,8 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(refusal)
             return
         self.deadline = time.monotonic() + self._clients.limits.head_seconds
+        if self._clients.draining:
+            self.drain()
         self._task = self._clients.spawn(self._serve())
 
     @override
@@ -341,7 +343,10 @@ class ClientConnection(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self.writable = True
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
         if self.state is State.CLOSING:
+            self._window_from = UNKNOWN
             self.deadline = time.monotonic()
         else:
             self._start_window()
@@ -359,6 +364,7 @@ class ClientConnection(asyncio.Protocol):
                 keep_alive = await self._clients.serve(self, head, body)
                 if not keep_alive or not body.done or self.closed:
                     break
+                await self._until_writable()
                 self._become_idle(body)
             self._finish()
         except asyncio.CancelledError:
@@ -371,6 +377,12 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(INTERNAL_ERROR)
             # Else the answer is out, or broken off already.
             self._finish()
+
+    async def _until_writable(self) -> None:
+        """Take no further request from a client that does not take the answers."""
+        while not self.writable and not self.closed:
+            self._next = asyncio.get_running_loop().create_future()
+            await self._next
 
     async def _next_request(self) -> bool:
         """Wait for a request; False if there will be none."""
@@ -401,6 +413,11 @@ class ClientConnection(asyncio.Protocol):
         if self._unread.startswith(b"\r\n"):
             # An empty line before a request is tolerated (RFC 9112, section 2.2).
             self._unread, self._scanned = self._unread[2:], 0
+            if not self._unread and self._idle_since is not None:
+                # No request has begun.
+                self.state = State.IDLE
+                self.deadline = self._idle_since + self._clients.limits.keepalive_seconds
+                return
         end = self._unread.find(b"\r\n\r\n", max(0, self._scanned - 3))
         try:
             head = self._parse_head(end)
@@ -441,6 +458,9 @@ class ClientConnection(asyncio.Protocol):
         if body is not None and not body.done:
             # What belongs to a body that was given up is thrown away.
             body.feed(data)
+            if body.done and body.failure is None:
+                # Nothing more is waited for.
+                self._start_window()
             return
         self._unread += data
         if len(self._unread) > PIPELINED_BYTES:
@@ -579,6 +599,20 @@ type Serve = Callable[[ClientConnection, http1.RequestHead, RequestBody], Corout
 """Serves one request; the answer is whether the connection may bring another."""
 
 
+class Connected(Expiring, Protocol):
+    """What counts as a connection: one that is served, or whose TLS handshake is under way."""
+
+    peer: Peer
+
+    def drain(self) -> None:
+        """End soon."""
+        ...
+
+    def abort(self) -> None:
+        """End at once."""
+        ...
+
+
 class Clients:
     """All connections from clients, and what they may do."""
 
@@ -602,7 +636,7 @@ class Clients:
         self.refused = refused
         self.draining = False
         self._deadlines = deadlines
-        self._connections: set[ClientConnection] = set()
+        self._connections: set[Connected] = set()
         self._by_address: Counter[str] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -614,7 +648,7 @@ class Clients:
         """Start the task of one connection, which holds on to it."""
         return asyncio.get_running_loop().create_task(work, name="client connection")
 
-    def enter(self, connection: ClientConnection) -> Rejection | None:
+    def enter(self, connection: Connected) -> Rejection | None:
         """Count a connection in; the answer is why it may not stay."""
         address = connection.peer.address
         limits = self.limits
@@ -635,7 +669,7 @@ class Clients:
         """Whether there are so many connections that not even a refusal can be afforded."""
         return len(self) > self.limits.connections + MAX_REFUSED
 
-    def leave(self, connection: ClientConnection) -> None:
+    def leave(self, connection: Connected) -> None:
         """Count a connection out."""
         if connection not in self._connections:
             return

@@ -3,7 +3,7 @@
 Invariants:
 * The worker is always one of the configured ones: it comes out of a lease, never out of a request.
 * A lease is given back exactly once, with how the try ended.
-* Nothing is tried again once a byte of an answer has gone to the client.
+* Nothing is tried again once a byte of a final answer has gone to the client.
 * Whatever goes wrong, the client gets an answer of ours or sees that its answer broke off.
 """
 
@@ -104,6 +104,7 @@ class RejectedError(Exception):
 FAULT_ANSWERS = {
     Fault.REFUSED: NO_WORKER,
     Fault.CONNECT_TIMEOUT: NO_WORKER,
+    Fault.LOCAL: INTERNAL_ERROR,
     Fault.STALE: BAD_GATEWAY,
     Fault.CLOSED: BAD_GATEWAY,
     Fault.BAD_ANSWER: BAD_GATEWAY,
@@ -178,6 +179,9 @@ class Exchange:
         if not self.client.writable:
             # It is the client who does not take what the worker has sent.
             self.client.abort()
+        elif not self.body.done:
+            late = http1.ProtocolError(408, "request_timeout", "the request took too long")
+            self.body.fail(late)
         elif self._connection is not None:
             self._connection.fail(Fault.TIMEOUT)
 
@@ -350,7 +354,8 @@ class Exchange:
         second = await self._backend.admission.second(self.lease, (self.lease.worker,))
         if second is None and reused and error.fault is Fault.CLOSED:
             # There is no other, but a new connection to the same one may do.
-            second = self.lease.pool.lease()
+            again = await self._backend.admission.lease(self.lease.pool.label)
+            second = again if isinstance(again, Lease) else None
         if second is None:
             return False
         self._tries += 1
@@ -491,12 +496,15 @@ class Exchange:
         if self._begun:
             self.client.abort()
             self._can_keep_alive = False
+            self._status = None
             return
         self._status = rejection.status
         keep_alive = self._can_keep_alive and self.body.done and not self.client.draining
+        # HTTP/1.0 would wait for the connection's end.
+        keep_alive = keep_alive and self.head.minor == 1
         self._can_keep_alive = keep_alive
         self._backend.observer.rejected(rejection.code)
-        head_only = self.head.method == b"HEAD"
+        head_only = self._client_method == b"HEAD"
         self.client.write(error_response(rejection, keep_alive=keep_alive, head_only=head_only))
 
     def _drop_connection(self) -> None:
@@ -522,10 +530,14 @@ class Exchange:
         except Exception as exc:
             # Supervisor: the client has its answer, and shall keep it.
             logger.error("closing an exchange failed: %s", failure_text(exc))
+            if self._reusable is not None:
+                self._reusable.abort()
 
 
 def outcome_of(error: UpstreamError) -> Outcome:
     """What a failed try says about its worker."""
+    if error.fault is Fault.LOCAL:
+        return Outcome.ABANDONED
     if error.fault is Fault.STALE:
         return Outcome.RESPONSE_FAILED
     return Outcome.CONNECT_FAILED if error.nothing_sent else Outcome.RESPONSE_FAILED

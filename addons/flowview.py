@@ -65,6 +65,8 @@ def head_of(request: http.Request, original: http1.RequestHead) -> http1.Request
         data.method, data.path, original.minor, list(data.headers.fields)
     )
     head.host = head.host or original.host
+    # How the body is framed the client has said, whatever fields say now.
+    head.content_length, head.chunked = original.content_length, original.chunked
     return head
 
 

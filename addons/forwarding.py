@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from addons.http1 import Fields, RequestHead, ResponseHead, serialise
+from addons.http1 import Fields, RequestHead, ResponseHead, is_well_formed, serialise
 from addons.routing import RESERVED_PREFIX, RESERVED_REQUEST_HEADERS
 
 VIA = b"1.1 slb"
@@ -140,7 +140,7 @@ def _passing_fields(
         lower = name.lower()
         if lower in missing:
             fields.append((name, missing.pop(lower)))
-        elif lower in dropped or lower.startswith(_RESERVED_PREFIX):
+        elif lower in dropped or lower.startswith(_RESERVED_PREFIX) or _is_disguised(lower):
             continue
         elif lower in FORWARDED:
             before[lower] = before[lower] + b", " + value if lower in before else value
@@ -150,6 +150,13 @@ def _passing_fields(
             fields.append((name, value))
     fields += [(name.title(), value) for name, value in missing.items()]
     return fields, before, via
+
+
+def _is_disguised(lower: bytes) -> bool:
+    """Whether a name is one of ours to a worker that takes `_` for `-`, as CGI does."""
+    plain = lower.replace(b"_", b"-")
+    ours = plain in FORWARDED or plain in _REQUEST_DROPPED or plain.startswith(_RESERVED_PREFIX)
+    return plain != lower and ours
 
 
 def _forwarded(peer: Peer, host: bytes, before: dict[bytes, bytes]) -> Fields:
@@ -223,5 +230,8 @@ def passing_trailers(trailers: Fields) -> Fields:
     return [
         (name, value)
         for name, value in trailers
-        if (lower := name.lower()) not in _NEVER_TRAILERS and not lower.startswith(_RESERVED_PREFIX)
+        if (lower := name.lower()) not in _NEVER_TRAILERS
+        and not lower.startswith(_RESERVED_PREFIX)
+        and not _is_disguised(lower)
+        and is_well_formed([(name, value)])
     ]

@@ -187,7 +187,7 @@ def check_partial_head(head: bytes, checked: int) -> None:
         ProtocolError: If a line does not end in CRLF, or the request line is malformed.
     """
     # The CR of a line's end may have come before its LF.
-    start = checked - head[:checked].endswith(b"\r")
+    start = checked - head.endswith(b"\r", 0, checked)
     if head.count(b"\n", start) != head.count(b"\r\n", start):
         raise bad_request("a line does not end in CRLF")
     end = head.find(b"\r\n")

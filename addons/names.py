@@ -6,11 +6,25 @@ a worker.
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 
 from addons.deadlines import fair_timeout
+
+OUR_OWN_FAULTS = frozenset({
+    errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
+})  # fmt: skip
+"""Out of ports, files or memory: that says nothing about a worker."""
+
+
+def is_our_own(error: Exception) -> bool:
+    """Whether a failed connection is no fault of the worker's."""
+    if isinstance(error, socket.gaierror):
+        # Names cannot be looked up now: connections that are open may be fine.
+        return error.errno == socket.EAI_AGAIN
+    return isinstance(error, OSError) and error.errno in OUR_OWN_FAULTS
 
 
 async def addresses_of(host: str, port: int, seconds: float) -> tuple[str, ...]:

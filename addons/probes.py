@@ -9,11 +9,9 @@ pools.
 """
 
 import asyncio
-import errno
 import logging
 import random
 import re
-import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -24,7 +22,7 @@ from typing import Any
 from addons.classification import failure_text
 from addons.deadlines import fair_timeout
 from addons.health import Check, Reason
-from addons.names import addresses_of, first_of
+from addons.names import addresses_of, first_of, is_our_own
 from addons.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -34,11 +32,6 @@ JITTER = 0.1
 MAX_LINE_BYTES = 8_192
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5])[0-9]{2}(?: [^\r\n]*)?\r?\n")
-
-_OUR_OWN_FAULTS = frozenset({
-    errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
-})  # fmt: skip
-"""Out of ports, files or memory: that says nothing about a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +184,14 @@ async def probe(worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None)
         # Name servers are slow: the worker may be fine, and connections to it open.
         return None
     except (OSError, ValueError) as exc:
-        return None if _is_our_own(exc) else Check.UNREACHABLE
+        return None if is_our_own(exc) else Check.UNREACHABLE
     loop = asyncio.get_running_loop()
     deadline = loop.time() + policy.timeout_seconds
     try:
         async with fair_timeout(min(policy.connect_seconds, policy.timeout_seconds)):
             reader, writer = await first_of(addresses, partial(_connect, worker, tls))
     except (OSError, ValueError) as exc:
-        return None if _is_our_own(exc) else Check.UNREACHABLE
+        return None if is_our_own(exc) else Check.UNREACHABLE
     try:
         async with fair_timeout(deadline - loop.time()):
             writer.write(_request(worker, policy.path))
@@ -237,10 +230,3 @@ def _request(worker: Worker, path: str) -> bytes:
 def _is_good(status_line: bytes) -> bool:
     match = _STATUS_LINE.fullmatch(status_line)
     return match is not None and match[1] != b"5"
-
-
-def _is_our_own(error: Exception) -> bool:
-    if isinstance(error, socket.gaierror):
-        # Names cannot be looked up now: connections that are open may be fine.
-        return error.errno == socket.EAI_AGAIN
-    return isinstance(error, OSError) and error.errno in _OUR_OWN_FAULTS

@@ -23,7 +23,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.server import ConnectionHandler
 
 from addons.classification import failure_text
-from addons.deadlines import NEVER, Deadlines
+from addons.deadlines import NEVER
 from addons.downstream import WRITE_BUFFER_BYTES, ClientConnection, Clients, State
 from addons.forwarding import Peer
 
@@ -41,16 +41,14 @@ type MakePeer = Callable[[str, str], Peer]
 class Doorman:
     """Takes connections over, as long as it is open."""
 
-    def __init__(self, clients: Clients, deadlines: Deadlines, peer: MakePeer) -> None:
+    def __init__(self, clients: Clients, peer: MakePeer) -> None:
         """A doorman for one addon.
 
         Args:
             clients: Where taken connections go.
-            deadlines: Who watches over handshakes.
             peer: Tells who a client is.
         """
         self.clients = clients
-        self.deadlines = deadlines
         self.peer = peer
         self.handshakes: dict[str, Handshake] = {}
 
@@ -80,7 +78,7 @@ class Doorman:
     def client_disconnected(self, client: Client) -> None:
         """Forget a connection; called from the hook of this name."""
         if (handshake := self.handshakes.pop(client.id, None)) is not None:
-            self.deadlines.discard(handshake)
+            self.clients.leave(handshake)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Put our layer in the place of mitmproxy's `HttpLayer`; called from the hook."""
@@ -158,7 +156,7 @@ class PlainConnection(ClientConnection):
             return
         self.let_go()
         self._doorman.handshakes[client.id] = Handshake(
-            self._doorman.deadlines, self.transport, self._doorman.clients.limits.head_seconds
+            self._doorman.clients, self.peer, self.transport
         )
         self.transport.set_protocol(self._former)
         self._former.data_received(data)
@@ -177,15 +175,23 @@ class PlainConnection(ClientConnection):
 class Handshake:
     """The wait for a client's TLS handshake."""
 
-    def __init__(self, deadlines: Deadlines, transport: asyncio.Transport, seconds: float) -> None:
-        """Wait from now on."""
-        self.deadline = time.monotonic() + seconds
+    def __init__(self, clients: Clients, peer: Peer, transport: asyncio.Transport) -> None:
+        """Wait from now on; it counts as a connection."""
+        self.peer = peer
         self._transport = transport
-        deadlines.add(self)
+        clients.enter(self)
+        self.deadline = time.monotonic() + clients.limits.head_seconds
 
     def expire(self, now: float) -> None:
         """It took too long."""
         del now
+        self.abort()
+
+    def drain(self) -> None:
+        """Go on: a request may follow, which is then the last one."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
         self.deadline = NEVER
         self._transport.abort()
 

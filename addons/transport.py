@@ -45,7 +45,7 @@ class Transport:
         self.deadlines = Deadlines()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
-        self.doorman = Doorman(self.clients, self.deadlines, self._peer)
+        self.doorman = Doorman(self.clients, self._peer)
         self.inspected: dict[str, InspectedExchange] = {}
         self._dispatcher = Dispatcher(ctx.master.addons)
         self._backend: Backend

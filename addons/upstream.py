@@ -19,7 +19,7 @@ from typing import override
 from addons import http1
 from addons.bounds import Timeouts
 from addons.deadlines import NEVER, Deadlines, fair_timeout
-from addons.names import addresses_of, first_of
+from addons.names import addresses_of, first_of, is_our_own
 from addons.pool import Worker
 
 # A head that is longer, or more fields, come from no sane worker.
@@ -42,10 +42,15 @@ class Fault(StrEnum):
 
     REFUSED = "refused"
     CONNECT_TIMEOUT = "connect_timeout"
+    LOCAL = "local"
+    """No connection, for want of our own means: open files, ports, memory."""
     STALE = "stale"
     CLOSED = "closed"
     TIMEOUT = "timeout"
     BAD_ANSWER = "bad_answer"
+
+
+NOTHING_SENT = frozenset({Fault.REFUSED, Fault.CONNECT_TIMEOUT, Fault.LOCAL, Fault.STALE})
 
 
 class UpstreamError(Exception):
@@ -63,7 +68,7 @@ class UpstreamError(Exception):
     @property
     def nothing_sent(self) -> bool:
         """Whether the worker is known not to have seen the request."""
-        return self.fault in {Fault.REFUSED, Fault.CONNECT_TIMEOUT, Fault.STALE}
+        return self.fault in NOTHING_SENT
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -199,6 +204,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Close at once, unsent bytes included."""
         self.deadline = NEVER
         if not self.closed:
+            # Not the worker's end: an answer that has no other is not whole.
+            self._reset = True
             self.transport.abort()
 
     def fail(self, fault: Fault) -> None:
@@ -217,6 +224,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def rest(self, now: float) -> None:
         """Make ready for the next exchange."""
+        # The client of the last one may have stopped it with the very last piece.
+        self.pause(paused=False)
         self.reused = True
         self.idle_since = now
         self.deadline = NEVER
@@ -271,7 +280,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head is not None and not self._head.done():
             stale = not self._unread and self._is_undelivered(exc)
             self._head.set_result(UpstreamError(Fault.STALE if stale else Fault.CLOSED))
-        self._reset = exc is not None
+        self._reset = self._reset or exc is not None
         if self._end is not None and not self._end.done():
             self._end.set_result(self._end_of_body())
         if self.on_writable is not None:
@@ -429,8 +438,8 @@ class UpstreamPool:
                 connection = await first_of(addresses, partial(self._connect, worker))
         except TimeoutError:
             raise UpstreamError(Fault.CONNECT_TIMEOUT) from None
-        except OSError:
-            raise UpstreamError(Fault.REFUSED) from None
+        except OSError as exc:
+            raise UpstreamError(Fault.LOCAL if is_our_own(exc) else Fault.REFUSED) from None
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:

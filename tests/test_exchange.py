@@ -1036,7 +1036,8 @@ def test_whatever_workers_do_each_request_has_one_end(scripts, requests) -> None
         executed = sum(len(w.read) - heads[w.worker] for w in site.workers)
         tries = site.pool.outcomes[before:]
         assert len(tries) <= 2
-        assert len({worker for worker, _ in tries}) == len(tries)
+        # Only where there is no other worker is the same one tried again.
+        assert len({worker for worker, _ in tries}) == len(tries) or len(scripts) == 1
         assert executed <= (2 if repeats else 1)
         assert site.everything_is_given_back()
         if not client.transport.aborted:

@@ -345,7 +345,7 @@ async def test_an_answer_that_has_begun_is_not_stale(line, pool, worker, beginni
 def test_only_faults_before_the_request_was_taken_prove_that_nothing_was_sent() -> None:
     proofs = {fault for fault in Fault if UpstreamError(fault).nothing_sent}
 
-    assert proofs == {Fault.REFUSED, Fault.CONNECT_TIMEOUT, Fault.STALE}
+    assert proofs == {Fault.REFUSED, Fault.CONNECT_TIMEOUT, Fault.LOCAL, Fault.STALE}
 
 
 # Answers
