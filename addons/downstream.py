@@ -225,6 +225,7 @@ class ClientConnection(asyncio.Protocol):
         self._written = self._written_before = 0
         self._window_from = 0
         self._idle_since: float | None = None
+        self._idle_deadline = NEVER
 
     # What an exchange does with it
 
@@ -317,6 +318,7 @@ class ClientConnection(asyncio.Protocol):
         elif self.state is not State.CLOSING:
             if self.state is State.IDLE:
                 self.state = State.HEAD
+                self._idle_deadline = self.deadline
                 self.deadline = time.monotonic() + self._clients.limits.head_seconds
             self._unread += data
             self._read_head()
@@ -416,7 +418,7 @@ class ClientConnection(asyncio.Protocol):
             if not self._unread and self._idle_since is not None:
                 # No request has begun.
                 self.state = State.IDLE
-                self.deadline = self._idle_since + self._clients.limits.keepalive_seconds
+                self.deadline = self._idle_deadline
                 return
         end = self._unread.find(b"\r\n\r\n", max(0, self._scanned - 3))
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from addons import downstream, http1
 from addons.bounds import Limits
-from addons.deadlines import Deadlines
+from addons.deadlines import NEVER, Deadlines
 from addons.downstream import (
     LINGER_SECONDS,
     PIPELINED_BYTES,
@@ -321,6 +321,34 @@ async def test_an_idle_client_is_left_without_a_word(world) -> None:
     assert transport.written == OK
 
 
+@pytest.mark.parametrize(
+    "pieces", [[POST + b"\r\n"], [POST, b"\r\n"], [POST, b"\r", b"\n"], [GET, b"\r\n", b"\r\n"]]
+)
+async def test_an_empty_line_after_a_request_begins_no_other(world, pieces) -> None:
+    connection, transport = world.connect()
+    for piece in pieces:
+        connection.data_received(piece)
+        await settle()
+    await world.passes(59)
+    assert not transport.ended
+    assert world.refused == []
+
+    await world.passes(2)
+
+    assert transport.ended
+    assert transport.written == OK
+
+
+async def test_a_request_after_such_an_empty_line_is_served(world) -> None:
+    connection, transport = world.connect()
+    connection.data_received(POST + b"\r\n")
+    await world.passes(20)
+    connection.data_received(GET)
+    await settle()
+
+    assert transport.written == OK * 2
+
+
 async def test_a_body_that_does_not_come_is_a_408(world) -> None:
     connection, transport = world.connect()
     connection.data_received(POST[:-1])
@@ -341,6 +369,35 @@ async def test_a_body_has_to_come_at_a_least_rate(world, rate, holds) -> None:
         await world.passes(1)
 
     assert (world.failures == []) is holds
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_body_that_has_become_whole_is_not_waited_for_any_more(world, streamed) -> None:
+    bodies: list[RequestBody] = []
+
+    async def hold(_: ClientConnection, __: http1.RequestHead, body: RequestBody) -> bool:
+        bodies.append(body)
+        if streamed:
+            await body.collect(1)
+            body.stream(lambda _: None, lambda: None)
+        else:
+            await body.collect(10)
+        await asyncio.get_running_loop().create_future()
+        return True
+
+    world.answer = hold
+    connection, transport = world.connect()
+    connection.data_received(POST[:-2])
+    await world.passes(1)
+    connection.data_received(POST[-2:])
+    await settle()
+    assert bodies[0].done
+    assert connection.deadline == NEVER
+
+    await world.passes(100)
+
+    assert bodies[0].failure is None
+    assert (transport.written, transport.aborted) == (b"", False)
 
 
 async def test_a_client_is_not_hurried_while_it_is_not_read(world) -> None:
@@ -439,6 +496,47 @@ async def test_a_client_that_does_not_take_an_answer_before_it_asks_again_is_cut
     await world.passes(9)
 
     assert transport.aborted
+
+
+async def test_a_client_that_only_asks_and_never_reads_is_served_no_further_request(world) -> None:
+    served: list[bytes] = []
+
+    async def answer(client: ClientConnection, head: http1.RequestHead, _: RequestBody) -> bool:
+        served.append(head.method)
+        client.write(OK)
+        transport.unsent += 100_000
+        client.pause_writing()
+        return True
+
+    world.answer = answer
+    connection, transport = world.connect()
+    connection.data_received(GET * 3)
+    await world.passes(7)
+    assert served == [b"GET"]
+    assert not transport.aborted
+
+    await world.passes(2)
+
+    assert served == [b"GET"]
+    assert transport.aborted
+
+
+async def test_its_next_request_is_served_once_it_has_read(world) -> None:
+    async def answer(client: ClientConnection, *_: object) -> bool:
+        client.write(OK)
+        client.pause_writing()
+        return True
+
+    world.answer = answer
+    connection, transport = world.connect()
+    connection.data_received(GET * 3)
+    for number in (1, 2, 3):
+        await settle()
+        assert transport.written == OK * number
+        connection.resume_writing()
+    await settle()
+
+    assert connection.state is State.IDLE
 
 
 # The end

@@ -77,6 +77,21 @@ def test_a_request_that_nobody_changes_stays_what_it_was(lines, line) -> None:
     assert flowview.head_of(flowview.request_of(original, "http"), original) == original
 
 
+@pytest.mark.parametrize("length", ["2", None])
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_a_body_is_framed_as_the_client_said_whatever_addons_say(framing, length) -> None:
+    original = head(framing)
+    request = flowview.request_of(original, "http")
+    del request.headers[framing.partition(":")[0]]
+    if length is not None:
+        request.headers["Content-Length"] = length
+
+    changed = flowview.head_of(request, original)
+
+    told = (original.content_length, original.chunked)
+    assert (changed.content_length, changed.chunked) == told
+
+
 @pytest.mark.parametrize(
     "field",
     [("X-A", "a\r\nX-B: b"), ("X-A", "a\r\n\r\nGET / HTTP/1.1"), ("X A", "1"), ("X-A", "\x00")],

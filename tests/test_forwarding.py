@@ -153,6 +153,20 @@ def test_fields_under_our_names_are_dropped(line) -> None:
     assert passed(head) == [("Host", "a.test")]
 
 
+@pytest.mark.parametrize("peer", [CLIENT, TRUSTED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X_Route_Label", "x_route-label", "X_Forwarded_For", "X-Forwarded_Proto", "X_Real_IP",
+        "X_Slb_Foo", "Content_Length", "Transfer_Encoding",
+    ],
+)  # fmt: skip
+def test_names_that_a_worker_could_take_for_ours_are_dropped(name, peer) -> None:
+    head = parsed(f"{name}: 1", "X_Own: 2", f"{name}: 3")
+
+    assert passed(head, peer) == [("Host", "a.test"), ("X_Own", "2")]
+
+
 @pytest.mark.parametrize("name", sorted(name.decode() for name in FORWARDED))
 def test_what_a_client_says_of_forwarding_is_dropped(name) -> None:
     fields = forwarded(parsed(f"{name}: spoofed", f"{name}: spoofed"))[1]
@@ -407,6 +421,24 @@ def test_trailers_that_would_change_how_a_message_is_read_are_dropped(name) -> N
     trailers = [(b"X-Checksum", b"1"), (name.encode(), b"2"), (b"Server-Timing", b"x")]
 
     assert passing_trailers(trailers) == [(b"X-Checksum", b"1"), (b"Server-Timing", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"X-Sum", b"1\r\nX-B: 2"),
+        (b"X-Sum", b"1\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+        (b"X-Sum", b"1\n"),
+        (b"X Sum", b"1"),
+        (b"X_Route_Label", b"general"),
+    ],
+)
+def test_trailers_that_would_be_more_than_one_field_or_pass_for_ours_are_dropped(
+    name, value
+) -> None:
+    trailers = [(b"X-Checksum", b"1"), (name, value), (b"X_Own", b"2")]
+
+    assert passing_trailers(trailers) == [(b"X-Checksum", b"1"), (b"X_Own", b"2")]
 
 
 # Whom to trust

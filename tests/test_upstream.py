@@ -495,6 +495,25 @@ async def test_so_it_does_not_if_the_connection_was_reset(line, relays_at_once) 
 
 
 @pytest.mark.parametrize("relays_at_once", [True, False])
+async def test_nor_does_it_if_we_ourselves_gave_it_up(line, relays_at_once) -> None:
+    line.ask()
+    line.say(b"HTTP/1.1 200 OK\r\n\r\nsome ")
+    head = await line.connection.head()
+    if relays_at_once:
+        end = line.connection.relay(head, line.received.append)
+        line.connection.abort()
+    else:
+        line.connection.abort()
+        await until(lambda: line.connection.closed)
+        end = line.connection.relay(head, line.received.append)
+
+    error = await end
+
+    assert error is not None
+    assert error.fault is Fault.CLOSED
+
+
+@pytest.mark.parametrize("relays_at_once", [True, False])
 @pytest.mark.parametrize(
     "part",
     [
@@ -599,6 +618,26 @@ async def test_a_worker_is_not_read_while_its_client_takes_no_more(line) -> None
     await asyncio.to_thread(line.peer.sendall, b"x" * (50_000_000 - sent))
     assert await end is None
     assert sum(map(len, line.received)) == 50_000_000
+
+
+async def test_a_connection_that_was_paused_with_the_last_piece_is_read_again(
+    line, pool, worker
+) -> None:
+    line.ask()
+    assert line.hear() == REQUEST
+    line.say(OK[:-2])
+    head = await line.connection.head()
+    end = line.connection.relay(head, lambda _: line.connection.pause(paused=True))
+    line.say(OK[-2:])
+    assert await end is None
+    assert line.connection.reusable(head)
+
+    pool.give_back(line.connection)
+
+    assert line.connection.transport.is_reading()
+    assert line.connection.deadline == NEVER
+    assert pool.take(worker) is line.connection
+    await line.serve()
 
 
 async def test_little_is_read_of_a_body_before_somebody_takes_it(line) -> None:
