@@ -24,16 +24,20 @@ async def upgrade(bench: Bench) -> Cell:
 
 
 def _upgrade(port: int) -> Cell:
+    fault = _websocket_fault(port)
     tunnels = [protocol for protocol in ("h2c", "H2C", "h2c, x") if _tunnels(port, protocol)]
-    websocket = False
-    with (
-        contextlib.suppress(wire.BrokenError, OSError, AssertionError),
-        WebSocket(port, "/do/websocket", timeout=2) as socket,
-    ):
-        socket.send("hello")
-        websocket = socket.message() == "hello"
-    text = f"{len(tunnels)} tunnels, WebSocket {'works' if websocket else 'fails'}"
-    return Cell(text, websocket and not tunnels, {"tunnels": tunnels, "websocket": websocket})
+    text = f"{len(tunnels)} tunnels, WebSocket {'fails' if fault else 'works'}"
+    return Cell(text, not fault and not tunnels, {"tunnels": tunnels, "websocket_fault": fault})
+
+
+def _websocket_fault(port: int) -> str:
+    """Why there is no WebSocket to a worker; empty if there is."""
+    try:
+        with WebSocket(port, "/do/websocket", timeout=2) as socket:
+            socket.send("hello")
+            return "" if socket.message() == "hello" else "another message"
+    except (wire.BrokenError, OSError, AssertionError) as exc:
+        return repr(exc)
 
 
 def _tunnels(port: int, protocol: str) -> bool:

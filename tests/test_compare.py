@@ -28,7 +28,7 @@ def test_one_command_puts_a_fault_to_a_proxy_and_prints_what_came_of_it(tmp_path
     header, _, upgrade, head = done.stdout.splitlines()
     assert header == f"| fault | expected | {PEERS[proxy].name()} |"
     assert upgrade.endswith(f"{cells[0]['text']} |")
-    assert cells[0]["figures"]["websocket"], cells
+    assert cells[0]["figures"]["websocket_fault"] == "", cells
     assert head.endswith(f"{cells[1]['text']} |")
     assert cells[1]["figures"]["closed"], cells
     if proxy in {"off", "all"}:
