@@ -345,8 +345,7 @@ class ClientConnection(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self.writable = True
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
+        self._wake()
         if self.state is State.CLOSING:
             self._window_from = UNKNOWN
             self.deadline = time.monotonic()
@@ -383,17 +382,24 @@ class ClientConnection(asyncio.Protocol):
     async def _until_writable(self) -> None:
         """Take no further request from a client that does not take the answers."""
         while not self.writable and not self.closed:
-            self._next = asyncio.get_running_loop().create_future()
-            await self._next
+            await self._woken()
 
     async def _next_request(self) -> bool:
         """Wait for a request; False if there will be none."""
         while self._head is None:
             if self.state is State.CLOSING or self.closed:
                 return False
-            self._next = asyncio.get_running_loop().create_future()
-            await self._next
+            await self._woken()
         return True
+
+    async def _woken(self) -> None:
+        """Wait until something has changed that the task of this connection waits for."""
+        self._next = asyncio.get_running_loop().create_future()
+        await self._next
+
+    def _wake(self) -> None:
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
 
     def _become_idle(self, body: RequestBody) -> None:
         self._head = self._body = None
@@ -452,8 +458,7 @@ class ClientConnection(asyncio.Protocol):
             self._take_body(data)
         if not self._body.done:
             self._start_window()
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
+        self._wake()
 
     def _take_body(self, data: bytes) -> None:
         body = self._body
@@ -486,8 +491,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self.state = State.CLOSING
         self._unread = b""
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
+        self._wake()
         self.read_more(True)
         self._window_from = UNKNOWN
         if self.transport.can_write_eof():

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -424,7 +423,7 @@ class Exchange:
 
     def _start_answer(self, head: http1.ResponseHead) -> bytes:
         """The head that the client gets; sets how the body goes out."""
-        keep_alive = self._can_keep_alive and self.body.done and not self.client.draining
+        keep_alive = self._may_keep_alive()
         self._bodiless = self._client_method == b"HEAD" or head.status in http1.NO_CONTENT
         framing = self._framing(head)
         self._chunked = not self._bodiless and (b"Transfer-Encoding", b"chunked") in framing
@@ -435,6 +434,10 @@ class Exchange:
         if keep_alive and not self.head.minor:
             framing.append((b"Connection", b"keep-alive"))
         return client_head(head, self._told(), framing=framing, keep_alive=keep_alive)
+
+    def _may_keep_alive(self) -> bool:
+        """Whether the client may send another request, as far as is known now."""
+        return self._can_keep_alive and self.body.done and not self.client.draining
 
     def _framing(self, head: http1.ResponseHead) -> http1.Fields:
         if head.status == 204:  # noqa: PLR2004 - of which nothing may be told (RFC 9110, 8.6)
@@ -499,10 +502,8 @@ class Exchange:
             self._status = None
             return
         self._status = rejection.status
-        keep_alive = self._can_keep_alive and self.body.done and not self.client.draining
         # HTTP/1.0 would wait for the connection's end.
-        keep_alive = keep_alive and self.head.minor == 1
-        self._can_keep_alive = keep_alive
+        self._can_keep_alive = keep_alive = self._may_keep_alive() and self.head.minor == 1
         self._backend.observer.rejected(rejection.code)
         head_only = self._client_method == b"HEAD"
         self.client.write(error_response(rejection, keep_alive=keep_alive, head_only=head_only))
@@ -551,6 +552,3 @@ def accepts_websocket(request: http1.RequestHead, response: http1.ResponseHead) 
     return response.get(b"sec-websocket-accept") == expected and (
         response.upgrade.lower() == b"websocket"
     )
-
-
-type MakeExchange = Callable[[ClientConnection, http1.RequestHead, RequestBody], Exchange]

@@ -20,6 +20,8 @@ from addons.routing import (
 from classifier.contracts import Classification, Label, RequestView, semantic_headers
 
 METADATA_KEY = "router"
+CLIENT_LEFT = "Client disconnected."
+"""What mitmproxy says of a client that has gone; programs know it by this text."""
 
 MARKERS = {
     Label.FAST_PATH: ":zap:",

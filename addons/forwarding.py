@@ -190,12 +190,7 @@ def client_head(
         framing: How the body is sent.
         keep_alive: Whether the client may send another request.
     """
-    dropped = _RESPONSE_DROPPED if not head.connection else _RESPONSE_DROPPED | head.connection
-    fields = [
-        (name, value)
-        for name, value in head.fields
-        if (lower := name.lower()) not in dropped and not lower.startswith(_RESERVED_PREFIX)
-    ]
+    fields = _answer_fields(head)
     fields.append((b"Via", VIA))
     fields += [(name.encode(), value.encode()) for name, value in told]
     fields += framing
@@ -206,13 +201,17 @@ def client_head(
 
 def interim_head(head: ResponseHead) -> bytes:
     """An interim response (103 Early Hints and the like) as a client gets it."""
-    dropped = _RESPONSE_DROPPED | head.connection
-    fields = [
+    return serialise(b"HTTP/1.1 %d %b" % (head.status, head.reason), _answer_fields(head))
+
+
+def _answer_fields(head: ResponseHead) -> Fields:
+    """The worker's fields that pass to the client."""
+    dropped = _RESPONSE_DROPPED if not head.connection else _RESPONSE_DROPPED | head.connection
+    return [
         (name, value)
         for name, value in head.fields
         if (lower := name.lower()) not in dropped and not lower.startswith(_RESERVED_PREFIX)
     ]
-    return serialise(b"HTTP/1.1 %d %b" % (head.status, head.reason), fields)
 
 
 def switching_head(head: ResponseHead, told: Iterable[tuple[str, str]]) -> bytes:

@@ -51,8 +51,32 @@ def bad_request(message: str) -> ProtocolError:
     return ProtocolError(400, "bad_request", message)
 
 
+class Head:
+    """What requests' and responses' heads have in common."""
+
+    __slots__ = ()
+
+    minor: int
+    fields: Fields
+    connection: frozenset[bytes]
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow on the same connection."""
+        if self.minor == 0:
+            return b"keep-alive" in self.connection and b"close" not in self.connection
+        return b"close" not in self.connection
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of a field, by its lower-case name."""
+        for known, value in self.fields:
+            if known.lower() == name:
+                return value
+        return None
+
+
 @dataclass(slots=True)
-class RequestHead:
+class RequestHead(Head):
     """Request line and fields of a request, checked.
 
     Attributes:
@@ -76,13 +100,6 @@ class RequestHead:
     upgrade: bytes = b""
 
     @property
-    def keep_alive(self) -> bool:
-        """Whether the client wants to send more requests on its connection."""
-        if self.minor == 0:
-            return b"keep-alive" in self.connection and b"close" not in self.connection
-        return b"close" not in self.connection
-
-    @property
     def has_body(self) -> bool:
         """Whether at least one byte of a body may follow."""
         return self.chunked or bool(self.content_length)
@@ -98,13 +115,9 @@ class RequestHead:
             and not self.has_body
         )
 
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of a field, by its lower-case name."""
-        return first(self.fields, name)
-
 
 @dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(Head):
     """Status line and fields of a response, checked.
 
     Attributes:
@@ -120,25 +133,6 @@ class ResponseHead:
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()
     upgrade: bytes = b""
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the worker takes another request on its connection."""
-        if self.minor == 0:
-            return b"keep-alive" in self.connection and b"close" not in self.connection
-        return b"close" not in self.connection
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of a field, by its lower-case name."""
-        return first(self.fields, name)
-
-
-def first(fields: Fields, name: bytes) -> bytes | None:
-    """The first value of a field, by its lower-case name."""
-    for known, value in fields:
-        if known.lower() == name:
-            return value
-    return None
 
 
 def parse_request_head(head: bytes, max_fields: int) -> RequestHead:

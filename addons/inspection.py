@@ -36,8 +36,6 @@ from classifier.contracts import RequestView
 
 logger = logging.getLogger(__name__)
 
-CLIENT_LEFT = "Client disconnected."
-
 
 class KilledError(Exception):
     """Somebody killed the flow: its connection is closed without an answer."""
@@ -73,7 +71,7 @@ class InspectedExchange(Exchange):
         self._inspected = inspected
         self._dispatcher = dispatcher
         self._transform: Callable[[bytes], bytes] | None = None
-        self._collected: list[bytes] | None = None
+        self._arrived = 0.0
         self._addon_failed = False
         self._told_end = False
         self.rejection: Rejection | None = None
@@ -97,12 +95,7 @@ class InspectedExchange(Exchange):
         if self.active is not None or self.rejection is not None:
             return
         try:
-            self.active = self._backend.ledger.open(
-                view := self.view(),
-                await self._backend.labels.classify(view),
-                self._arrived,
-            )
-            await self._lease(self.active.classification)
+            await self._lease(await self._label(self.view(), self._arrived))
         except RejectedError as exc:
             self.rejection = exc.rejection
             flowview.reject(self.flow, exc.rejection)
@@ -209,11 +202,11 @@ class InspectedExchange(Exchange):
         if response.stream:
             await self._relay_stream(connection, head, response)
             return
-        self._collected = []
-        end = connection.relay(head, self._collected.append)
+        collected: list[bytes] = []
+        end = connection.relay(head, collected.append)
         if (error := await end) is not None:
             raise error
-        response.data.content = b"".join(self._collected)
+        response.data.content = b"".join(collected)
         if connection.trailers:
             response.data.trailers = http.Headers(connection.trailers)
         response.timestamp_end = time.time()
@@ -335,5 +328,5 @@ class InspectedExchange(Exchange):
             return
         if self.flow.error is None:
             left = self._failure is Failure.CLIENT_DISCONNECTED
-            self.flow.error = Error(CLIENT_LEFT if left else self._failure.value)
+            self.flow.error = Error(flowview.CLIENT_LEFT if left else self._failure.value)
         await self._dispatcher.fire(HttpErrorHook(self.flow), self.flow)

@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -197,19 +197,13 @@ class SemanticRouter:
     @command.command("router.drain")
     def drain(self, pool: str, worker: str) -> str:
         """Give a worker of a pool, named by host:port, no new requests."""
-        try:
-            self._fleet.drain(pool, worker)
-        except LookupError as exc:
-            raise exceptions.CommandError(str(exc)) from exc
+        _obey(self._fleet.drain, pool, worker)
         return f"{worker} of {pool} is draining"
 
     @command.command("router.undrain")
     def undrain(self, pool: str, worker: str) -> str:
         """Give a worker of a pool requests again."""
-        try:
-            self._fleet.undrain(pool, worker)
-        except LookupError as exc:
-            raise exceptions.CommandError(str(exc)) from exc
+        _obey(self._fleet.undrain, pool, worker)
         return f"{worker} of {pool} drains no more"
 
     @command.command("router.cache.clear")
@@ -358,6 +352,13 @@ class SemanticRouter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _obey(order: Callable[[str, str], None], pool: str, worker: str) -> None:
+    try:
+        order(pool, worker)
+    except LookupError as exc:
+        raise exceptions.CommandError(str(exc)) from exc
 
 
 def changed_at_start_only(before: RouterSettings, after: RouterSettings) -> str | None:

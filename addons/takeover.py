@@ -25,11 +25,11 @@ from mitmproxy.proxy.server import ConnectionHandler
 from addons.classification import failure_text
 from addons.deadlines import NEVER
 from addons.downstream import WRITE_BUFFER_BYTES, ClientConnection, Clients, State
+from addons.flowview import CLIENT_LEFT
 from addons.forwarding import Peer
 
 logger = logging.getLogger(__name__)
 
-CLIENT_LEFT = "Client disconnected."
 TLS_RECORD = b"\x16"
 # Ours are the deadlines of a connection; this is mitmproxy's own, in whole seconds.
 NO_TIMEOUT_SECONDS = 10**9

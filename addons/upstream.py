@@ -211,10 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
     def fail(self, fault: Fault) -> None:
         """End the exchange's wait with a fault, and the connection with it."""
         error = UpstreamError(fault)
-        if self._head is not None and not self._head.done():
-            self._head.set_result(error)
-        if self._end is not None and not self._end.done():
-            self._end.set_result(error)
+        self._answer(error)
+        self._finish(error)
         self.abort()
 
     def stop(self) -> None:
@@ -277,12 +275,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER
         self._pool.deadlines.discard(self)
         self._pool.lost(self)
-        if self._head is not None and not self._head.done():
+        if self._waits_for_head():
             stale = not self._unread and self._is_undelivered(exc)
-            self._head.set_result(UpstreamError(Fault.STALE if stale else Fault.CLOSED))
+            self._answer(UpstreamError(Fault.STALE if stale else Fault.CLOSED))
         self._reset = self._reset or exc is not None
         if self._end is not None and not self._end.done():
-            self._end.set_result(self._end_of_body())
+            self._finish(self._end_of_body())
         if self.on_writable is not None:
             self.on_writable(True)
 
@@ -309,7 +307,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._head is not None and not self._head.done()
 
     def _read_head(self) -> None:
-        while self._head is not None and not self._head.done():
+        while self._waits_for_head():
             end = self._unread.find(b"\r\n\r\n", max(0, self._scanned - 3))
             if end < 0:
                 self._scanned = len(self._unread)
@@ -325,9 +323,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, head: http1.ResponseHead) -> None:
         final = head.status >= 200 or head.status == 101  # noqa: PLR2004 - RFC 9110, section 15
-        if final and self._head is not None:
+        if final:
             self.deadline = NEVER
-            self._head.set_result(head)
+            self._answer(head)
             return
         self._interims += 1
         if self._interims > MAX_INTERIM_HEADS:
@@ -350,6 +348,11 @@ class UpstreamConnection(asyncio.Protocol):
             sink(payload)
         if body.done:
             self._finish(None)
+
+    def _answer(self, answer: http1.ResponseHead | UpstreamError) -> None:
+        """End the wait for the head, if there is one."""
+        if self._head is not None and not self._head.done():
+            self._head.set_result(answer)
 
     def _finish(self, error: UpstreamError | None) -> None:
         self.deadline = NEVER

@@ -9,7 +9,7 @@ type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 
 
 @contextlib.contextmanager
-def serving(handler: Handler) -> Iterator[int]:
+def serving(handler: Handler, backlog: int = 100) -> Iterator[int]:
     """Serve connections by a function while the context lasts; yields the port."""
     loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
     ports: list[int] = []
@@ -23,7 +23,7 @@ def serving(handler: Handler) -> Iterator[int]:
             writer.close()
 
     async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=backlog)
         ports.append(server.sockets[0].getsockname()[1])
         ready.set()
         await stop.wait()

@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from tests import loopback
+
 HOP_BY_HOP = {
     b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
     b"proxy-connection", b"te", b"upgrade",
@@ -199,29 +201,9 @@ class _Recorded:
 @contextlib.contextmanager
 def recording() -> Iterator[Recorder]:
     """A recorder that serves in a thread while the context lasts."""
-    recorder, loop = Recorder(), asyncio.new_event_loop()
-    ready, stop = threading.Event(), asyncio.Event()
-
-    async def run() -> None:
-        server = await asyncio.start_server(recorder.serve, "127.0.0.1", 0, backlog=2_048)
-        recorder.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    try:
-        assert ready.wait(10)
+    recorder = Recorder()
+    with loopback.serving(recorder.serve, backlog=2_048) as recorder.port:
         yield recorder
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
 
 
 @contextlib.contextmanager
