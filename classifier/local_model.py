@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final, Self
 
@@ -111,3 +112,9 @@ class LocalModel:
             if numbers is not None:
                 found[name] = value * (numbers[best] - sum(numbers) / len(numbers))
         return found
+
+
+@cache
+def packaged_weights() -> Mapping[str, Weights]:
+    """The packaged model's weights by feature, read once."""
+    return LocalModel.load().weights

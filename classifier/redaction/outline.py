@@ -7,9 +7,6 @@ reader. This is the last step before the prompt, and the one that nothing gets a
 nothing of formats, so no mistake of a parser before it can let text through.
 """
 
-# The bounds are part of the shapes; a name for each would say less than the number does.
-# ruff: noqa: PLR2004
-
 import re
 from collections.abc import Iterable
 from functools import cache

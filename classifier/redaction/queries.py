@@ -65,10 +65,8 @@ def shown_query(text: str) -> str:
 def _shown_token(token: re.Match[str]) -> str:
     piece = token[0]
     match token.lastgroup:
-        case "line" | "gap":
+        case "line" | "gap" | "comment":
             return " "
-        case "comment":
-            return ""
         case "chunk":
             return _shown_chunk(piece)
         case "digits":
