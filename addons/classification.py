@@ -2,8 +2,9 @@
 
 Invariants:
 * `LabelSource.classify` always answers, within the deadline, whatever the classifier does.
-* A fallback is never kept as a label, and neither is a provisional answer. That a question has
-  failed is remembered for a few seconds, or until the classifier has recovered.
+* A fallback is never kept as a label, and a provisional answer only for `provisional_ttl_seconds`:
+  no longer does a better one wait that the classifier has by then. That a question has failed is
+  remembered for a few seconds, or until the classifier has recovered.
 * An answer that comes too late for its own request still fills the cache.
 * At most `max_inflight` questions are open at any time; each ends by itself.
 * While the classifier keeps failing, no request waits for it: one question at a time finds out,
@@ -42,6 +43,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_QUESTIONS = 4_096
+MAX_PROVISIONAL_LABELS = 4_096
 
 # Asked when no request has come since the last trial: never a question that failed, for it may be
 # one that always does.
@@ -60,6 +62,7 @@ class Limits:
         cache_ttl_seconds: How long a label is kept.
         fallback_ttl_seconds: How long a question that failed is not asked again.
         breaker: When the classifier is not asked for a while.
+        provisional_ttl_seconds: How long a provisional label is used before it is asked for again.
     """
 
     timeout_seconds: float
@@ -69,6 +72,7 @@ class Limits:
     cache_ttl_seconds: float
     fallback_ttl_seconds: float
     breaker: BreakerPolicy
+    provisional_ttl_seconds: float = 1.0
 
 
 class LabelSource:
@@ -88,6 +92,9 @@ class LabelSource:
         )
         self._failures: MutableMapping[bytes, Classification] = TTLCache(
             MAX_FAILED_QUESTIONS, limits.fallback_ttl_seconds, timer=clock
+        )
+        self._provisional: MutableMapping[bytes, Classification] = TTLCache(
+            MAX_PROVISIONAL_LABELS, limits.provisional_ttl_seconds, timer=clock
         )
         self._breaker = Breaker(limits.breaker, clock)
         self._questions = Questions(
@@ -128,7 +135,10 @@ class LabelSource:
         try:
             label = self._cache[key]
         except KeyError:
-            return self._known_failure(key)
+            provisional = self._provisional.get(key)
+            if provisional is None:
+                return self._known_failure(key)
+            label = provisional
         self.cache_hits += 1
         return label
 
@@ -165,6 +175,7 @@ class LabelSource:
         """Forget all labels; return how many there were."""
         entries = len(self._cache)
         self._cache.clear()
+        self._provisional.clear()
         return entries
 
     async def drain(self) -> None:
@@ -182,9 +193,10 @@ class LabelSource:
     def answered(self, question: Question, answer: Classification) -> None:
         """Keep an answer, in time or late."""
         self._failures.pop(question.key, None)
-        if self._limits.cache_entries and not answer.provisional:
+        if self._limits.cache_entries:
             # A hit shall cost no more than looking it up: it is kept as it will be told.
-            self._cache[question.key] = replace(answer, cached=True)
+            kept = self._provisional if answer.provisional else self._cache
+            kept[question.key] = replace(answer, cached=True)
 
     def failed(self, question: Question, failure: Classification) -> None:
         """Do not ask again for a while."""

@@ -92,6 +92,60 @@ class Ollama:
 
 
 @dataclass
+class OpenAi:
+    """Speaks as much of OpenAI's chat API as is used.
+
+    `tokens` are those of its answer, each with the log-probabilities of what could stand there.
+    """
+
+    tokens: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    tells_logprobs: bool = True
+    refuses_logprobs: bool = False
+    chats: list[dict[str, Any]] = field(default_factory=list)
+
+    def app(self) -> Starlette:
+        return Starlette(routes=[Route("/chat/completions", self._chat, methods=["POST"])])
+
+    async def _chat(self, request: Request) -> Response:
+        question = await request.json()
+        self.chats.append(question)
+        if self.refuses_logprobs and question.get("logprobs"):
+            error = {"message": "logprobs are not supported", "type": "invalid_request_error"}
+            return JSONResponse({"error": error}, status_code=400)
+        text = "".join(token for token, _ in self.tokens)
+        choice: dict[str, Any] = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": text},
+        }
+        if self.tells_logprobs and question.get("logprobs"):
+            choice["logprobs"] = {"content": [self._told(*token) for token in self.tokens]}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return JSONResponse(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "tiny",
+                "choices": [choice],
+                "usage": usage,
+            }
+        )
+
+    @staticmethod
+    def _told(token: str, choices: dict[str, float]) -> dict[str, Any]:
+        top = [
+            {"token": text, "logprob": logprob, "bytes": None} for text, logprob in choices.items()
+        ]
+        return {
+            "token": token,
+            "logprob": choices.get(token, 0.0),
+            "bytes": None,
+            "top_logprobs": top,
+        }
+
+
+@dataclass
 class Classifier:
     """A classifier service with a fault: `mode` says which."""
 
