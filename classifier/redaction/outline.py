@@ -24,9 +24,9 @@ MAX_SHOWN_NUMBER: Final = 31
 """Of larger numbers only the magnitude is told: a row of them could spell a text."""
 _RUN = re.compile(r"[^\W_]+(?:[_$-]+[^\W_]+)*+")
 _DATE = re.compile(r"(?<![\w-])((?:19|20)\d\d)-(\d\d)-(\d\d)(?![\d-])(?:T[\d:.]+Z?)?", re.ASCII)
-_SPAN = re.compile(r"(\d{1,9})(ms|[smhdwMy])", re.ASCII)
 _YEAR = re.compile(r"(?:19|20)\d\d", re.ASCII)
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W_]")
+# `30d` and `15ms` are numbers.
+_WORD = re.compile(r"[0-9]+(?:(?:ms|[smhdwMy])(?![A-Za-z0-9]))?|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _ODD = re.compile(r"[^\x20-\x7e\n]|[`\\]")
 _LETTER = re.compile(r"[a-zA-Z]")
 
@@ -77,18 +77,17 @@ def without_names(text: str, names: Iterable[str]) -> str:
 
 def _shown_run(found: re.Match[str]) -> str:
     run = found[0]
-    if span := _SPAN.fullmatch(run):
-        return f"{_rounded(span[1])}{span[2]}"
     words = _WORD.findall(run)
-    if len(words) > 2 * MAX_WORDS or sum(map(str.isalpha, words)) > MAX_WORDS:
+    if not run.isascii() or sum(map(str.isalpha, words)) > MAX_WORDS:
         return UNKNOWN
     return _WORD.sub(_shown_word, run)
 
 
 def _shown_word(found: re.Match[str]) -> str:
     word = found[0]
-    if word.isdigit():
-        return _rounded(word) if word.isascii() else UNKNOWN
+    digits = word.rstrip("abcdefghijklmnopqrstuvwxyzM")
+    if digits.isdigit():
+        return _rounded(digits) + word[len(digits) :]
     # `v2` is a word of APIs as well; any other letter alone could spell something.
     is_version = word in {"v", "V"} and found.string[found.end() : found.end() + 1].isdigit()
     return word if is_version or word.lower() in known_words() else UNKNOWN
