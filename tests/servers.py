@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ class Ollama:
     delay_seconds: float = 0.0
     status: int = 200
     has_model: bool = True
+    judge: Callable[[str], str] | None = None
+    """Makes the answer of what it is asked, instead of `answer`."""
     chats: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
     _now: int = 0
@@ -66,7 +68,9 @@ class Ollama:
         return JSONResponse({"model": model, "response": "", "done": True})
 
     async def _chat(self, request: Request) -> Response:
-        self.chats.append(await request.json())
+        question = await request.json()
+        self.chats.append(question)
+        answer = self.judge(question["messages"][-1]["content"]) if self.judge else self.answer
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
@@ -79,7 +83,7 @@ class Ollama:
             {
                 "model": "mistral",
                 "created_at": "2026-01-01T00:00:00Z",
-                "message": {"role": "assistant", "content": self.answer},
+                "message": {"role": "assistant", "content": answer},
                 "done": True,
                 "done_reason": "stop",
                 "prompt_eval_count": 1,
