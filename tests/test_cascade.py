@@ -35,9 +35,13 @@ def metric(url: str, sample: str) -> float:
 
 
 def test_a_slow_llm_costs_no_request_any_time(tmp_path, ollama) -> None:
-    ollama.delay_seconds = 5
+    ollama.delay_seconds = 100
     port, took, floor = processes.free_port(), [], []
-    settings = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1}
+    settings = {
+        "OLLAMA_BASE_URL": ollama.url,
+        "LOCAL_MIN_CONFIDENCE": 1,
+        "LLM_TIMEOUT_SECONDS": 120,
+    }
     with (
         processes.classifier(tmp_path, port, **settings),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
