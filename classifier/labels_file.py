@@ -6,28 +6,31 @@ The proxy and the classifier read the same file; each uses its part of it.
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NoReturn, override
+from typing import Any, NoReturn, override
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from classifier.configuration import SettingsError
 from classifier.contracts import (
     LABELS,
-    MAX_HEADER_CHARS,
-    MAX_METHOD_CHARS,
-    MAX_PATH_CHARS,
-    MAX_PAYLOAD_BYTES,
     Label,
     RequestView,
     semantic_headers,
 )
+from classifier.labels_tables import (
+    MAX_LABELS,
+    ExampleTable,
+    FileTable,
+    LabelTable,
+    RuleTable,
+    faults_of,
+)
 from classifier.redaction import shown_url
 from classifier.rules import (
-    MAX_PATTERN_CHARS,
     BodyFits,
     CompileFilter,
     Condition,
@@ -46,12 +49,6 @@ from classifier.rules import (
 )
 
 MAX_FILE_BYTES = 1_048_576
-MAX_LABELS = 32
-"""With the built-in ones: each costs series of metrics."""
-MAX_RULES = 200
-MAX_EXAMPLES = 200
-"""Of one label."""
-MAX_DESCRIPTION_CHARS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +136,13 @@ def read_labels_file(path: str, compile_filter: CompileFilter | None = None) -> 
 def parse_labels_file(data: bytes, compile_filter: CompileFilter | None = None) -> LabelsFile:
     """Read the text of a labels file; for arguments and errors see `read_labels_file`."""
     try:
-        table = _FileTable.model_validate(tomllib.loads(data.decode("utf-8")))
+        table = FileTable.model_validate(tomllib.loads(data.decode("utf-8")))
     except UnicodeDecodeError:
         _refuse("it is not UTF-8 text")
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
         _refuse(f"it is not TOML: {str(exc) or 'nested too deeply'}")
     except ValidationError as exc:
-        _refuse("; ".join(_faults(exc)))
+        _refuse("; ".join(faults_of(exc)))
     labels = dict(NO_FILE.labels)
     for name, spec in table.labels.items():
         labels[Label(name)] = _spec(Label(name), spec)
@@ -166,123 +163,10 @@ def _refuse(why: str) -> NoReturn:
     raise SettingsError(msg)
 
 
-# The tables of the file: the border, where nothing is taken for granted
-
-
-def _label_name(value: str) -> str:
-    return str(Label(value))
-
-
-def _one_line(value: str) -> str:
-    if not value.replace("\n", " ").isprintable():
-        msg = "it holds characters that cannot be printed; write plain text"
-        raise ValueError(msg)
-    return value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _scalar(value: object) -> object:
-    if not isinstance(value, str | int | float):
-        msg = "write text, a number, true or false"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic tells of ValueErrors
-    return value
-
-
-type Name = Annotated[str, AfterValidator(_label_name)]
-type Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARS)]
-type Header = Annotated[str, Field(max_length=MAX_HEADER_CHARS)]
-type Method = Annotated[str, Field(min_length=1, max_length=MAX_METHOD_CHARS)]
-type Methods = Annotated[list[Method], Field(min_length=1), BeforeValidator(_as_list)]
-type Expected = Annotated[Any, BeforeValidator(_scalar)]
-
-
-class _Table(BaseModel):
-    """A typing error must not pass for a rule with one condition less."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _ExampleTable(_Table):
-    method: Method | None = None
-    path: Annotated[str, Field(pattern="^/", max_length=MAX_PATH_CHARS)] = "/"
-    content_type: Header | None = None
-    headers: dict[str, Header] = Field(default_factory=dict)
-    body: Annotated[str, Field(max_length=MAX_PAYLOAD_BYTES)] = ""
-
-
-class _LabelTable(_Table):
-    description: Annotated[
-        str, Field(max_length=MAX_DESCRIPTION_CHARS), AfterValidator(_one_line)
-    ] = ""
-    pool: str = ""
-    spill_pool: str = ""
-    min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
-    examples: Annotated[list[_ExampleTable], Field(max_length=MAX_EXAMPLES)] = Field(
-        default_factory=list
-    )
-
-
-class _RuleTable(_Table):
-    name: Name
-    label: str
-    method: Methods | None = None
-    path: Pattern | None = None
-    path_regex: Pattern | None = None
-    header: dict[str, Pattern] = Field(default_factory=dict)
-    body: Pattern | None = None
-    body_json: dict[str, Expected] = Field(default_factory=dict)
-    filter: Pattern | None = None
-
-
-class _FileTable(_Table):
-    labels: Annotated[dict[Name, _LabelTable], Field(max_length=MAX_LABELS)] = Field(
-        default_factory=dict
-    )
-    rules: Annotated[list[_RuleTable], Field(max_length=MAX_RULES)] = Field(default_factory=list)
-
-
-_KEYS: Mapping[str | int, type[_Table]] = {
-    "labels": _LabelTable,
-    "rules": _RuleTable,
-    "examples": _ExampleTable,
-}
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False):
-        where, given = fault["loc"], fault["input"]
-        place = "".join(_step(part) for part in where if part != "[key]").removeprefix(".")
-        if fault["type"] == "value_error":
-            yield f"{place}: {fault['ctx']['error']}"
-        elif fault["type"] == "extra_forbidden":
-            yield f"{place}: there is no such key; there are {', '.join(_known_keys(where))}"
-        elif fault["type"] == "missing":
-            yield f"{place}: it is missing"
-        else:
-            text = fault["msg"].removeprefix("Input ")
-            shown = repr(shown_url(given[:60])) if isinstance(given, str) else "the value"
-            yield f"{place}: {shown} {text[:1].lower()}{text[1:]}"
-
-
-def _step(part: str | int) -> str:
-    # Names in the file are an operator's, but a line of the log stays one line.
-    return (
-        f"[{part}]" if isinstance(part, int) else f".{part[:60].encode('unicode_escape').decode()}"
-    )
-
-
-def _known_keys(where: tuple[str | int, ...]) -> tuple[str, ...]:
-    tables = [_KEYS[part] for part in where[:-1] if part in _KEYS]
-    return tuple((tables[-1] if tables else _FileTable).model_fields)
-
-
 # From tables to values
 
 
-def _spec(name: Label, table: _LabelTable) -> LabelSpec:
+def _spec(name: Label, table: LabelTable) -> LabelSpec:
     examples = tuple(_example(example) for example in table.examples)
     return LabelSpec(
         name=name,
@@ -294,7 +178,7 @@ def _spec(name: Label, table: _LabelTable) -> LabelSpec:
     )
 
 
-def _example(table: _ExampleTable) -> RequestView:
+def _example(table: ExampleTable) -> RequestView:
     body = table.body.encode()
     content_type = table.content_type
     if content_type is None:
@@ -346,7 +230,7 @@ def _check_target(label: LabelSpec, key: str, name: str, labels: Mapping[Label, 
 
 def _rule(
     place: str,
-    table: _RuleTable,
+    table: RuleTable,
     labels: Mapping[Label, LabelSpec],
     compile_filter: CompileFilter | None,
 ) -> Rule:

@@ -38,8 +38,7 @@ class RequestFacts:
         headers: All of them, as they came, with lower-case names.
         body: The body, or the first bytes of a long one; still encoded as on the wire.
         scheme: How the client speaks to us.
-        peer: Address and port of whoever has connected; "" and 0 if that is not known.
-        memo: What was worked out about this request already, by whoever did so.
+        peer: Address of whoever has connected; "" if that is not known.
     """
 
     method: str
@@ -47,8 +46,7 @@ class RequestFacts:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     scheme: str = "http"
-    peer: tuple[str, int] = ("", 0)
-    memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    peer: str = ""
 
     @cached_property
     def bare_path(self) -> str:
