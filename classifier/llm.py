@@ -35,7 +35,8 @@ NOWHERE = "http://127.0.0.1:0"
 KEEP_LOADED = "30m"
 # Servers that speak Ollama's chat API but know nothing of loading models.
 NO_LOADING_HERE = frozenset({404, 405, 501})
-MAX_ANSWER_TOKENS = 160
+# Label, confidence and twelve words; what runs on after them is cut off, and the answer still of use.
+MAX_ANSWER_TOKENS = 80
 # Enough for labels that begin differently; some backends refuse to tell of more.
 TOP_LOGPROBS = 5
 # What a model says of itself is worth less than what its tokens show.

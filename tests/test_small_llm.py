@@ -106,13 +106,13 @@ def test_in_the_background_the_local_label_comes_at_once_and_the_models_later(
         "OLLAMA_BASE_URL": ollama_url,
         "OLLAMA_MODEL": "smollm2",
         "LLM_MIN_LOCAL_PROBABILITY": 0,
-        "LLM_TIMEOUT_SECONDS": 120,
+        "LLM_TIMEOUT_SECONDS": 200,
     }
     with processes.classifier(tmp_path, port, **variables):
         url = f"http://127.0.0.1:{port}"
         unsure = next(row for row in rows() if asked(url, row)["provisional"])
         first = asked(url, unsure)
-        assert processes.until(lambda: asked(url, unsure)["source"] != "local", 120)
+        assert processes.until(lambda: asked(url, unsure)["source"] != "local", 200)
         later = asked(url, unsure)
 
     assert (first["source"], first["provisional"]) == ("local", True)
