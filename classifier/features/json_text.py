@@ -5,9 +5,6 @@ members of every container, and the fields that follow the long one. A list that
 its length, estimated from how many characters its first items took.
 """
 
-# The cut-offs are the features; a name for each would say less than the number does.
-# ruff: noqa: PLR2004
-
 import json
 import re
 from typing import Final
