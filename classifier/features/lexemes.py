@@ -2,9 +2,10 @@
 
 import re
 from itertools import islice
+from typing import Final
 
 # So many characters of a lexeme that all matches at once cost little more than the wanted ones.
-_SHORT = 4
+_SHORT: Final = 4
 
 
 def lexemes(pattern: re.Pattern[str], text: str, most: int) -> list[str]:
