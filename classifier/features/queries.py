@@ -139,7 +139,7 @@ def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]
 def _read_text(
     parts: Parts, key: str, text: str, variables: JsonValue, bag: dict[str, float]
 ) -> str:
-    if _GRAPHQL.match(text[:4000]) and key.lower() in ("", "query", "queries"):
+    if key.lower() in ("", "query", "queries") and _GRAPHQL.match(text[:4000]):
         read_graphql(text, variables, bag)
         return "graphql"
     graph = looks_like_graph(text)

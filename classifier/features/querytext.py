@@ -60,7 +60,7 @@ _FILTER_STAGE: Final = vocabulary("where filter search range fields project keep
 def read_query_text(text: str, bag: dict[str, float]) -> bool:
     """Add the features of a query in a language that is told by its text; False if it is none."""
     text = text[:_MAX_CHARS]
-    if _SPARQL.match(text):
+    if _is_sparql(text):
         _sparql(text, bag)
     elif _GREMLIN.search(text[:400]):
         _gremlin(text, bag)
@@ -278,7 +278,12 @@ def _pipeline(text: str, bag: dict[str, float]) -> None:
 
 def looks_like_graph(text: str) -> bool:
     """Whether a text that may look like SQL is SPARQL or a graph procedure instead."""
-    return _SPARQL.match(text[:2000]) is not None or _PROCEDURE.match(text[:200]) is not None
+    return _is_sparql(text[:2000]) or _PROCEDURE.match(text[:200]) is not None
+
+
+def _is_sparql(text: str) -> bool:
+    # No text without one of the two is SPARQL, and most hold neither.
+    return ("?" in text or "<" in text) and _SPARQL.match(text) is not None
 
 
 _PROCEDURE: Final = re.compile(r"\s*CALL\s+\w+\.\w+", re.IGNORECASE)
