@@ -30,10 +30,10 @@ _TOKEN: Final = re.compile(
 )
 
 
-_MAX_CHARS: Final = 16_384
+_MAX_CHARS: Final = 12_000
 
 
-_MAX_TOKENS: Final = 1500
+_MAX_TOKENS: Final = 800
 _MAX_NAME: Final = 120
 _LETTERS: Final = frozenset(ascii_letters + "_")
 # After a field: its arguments, directives, selection.
@@ -272,18 +272,17 @@ class _Reader:
             name = self._take()
         known = _field_name(name[:_MAX_NAME])
         self._count(known)
-        top = len(self._stack) == 1 and not self._fragment and not known.typename
-        if not top and self._peek() not in _GOES_ON:
-            self._pending = self._stack[-1]
-            return
         root = Root(name)
-        self._arguments(root)
-        while self._peek() == "@":
-            self._at += 2
-            self._skip_arguments()
-        if top:
+        if len(self._stack) == 1 and not self._fragment and not known.typename:
             self.shape.roots.append(root)
-        self._pending = self._level_below(root, known)
+        if self._peek() in _GOES_ON:
+            self._arguments(root)
+            while self._peek() == "@":
+                self._at += 2
+                self._skip_arguments()
+            self._pending = self._level_below(root, known)
+        else:
+            self._pending = self._stack[-1]
 
     def _count(self, known: _FieldName) -> None:
         shape = self.shape
