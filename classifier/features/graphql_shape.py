@@ -21,12 +21,13 @@ from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_plural, split_name
 
 # Blanks are stepped over with the lexeme behind them: to look for one at every blank costs more.
+# Not all at once, for where no lexeme is behind them, the next blank is tried as well.
 # Texts are unrolled and possessive, so that a long one takes one pass.
 _TOKEN: Final = re.compile(
-    r"[\s,]{0,32}+("
+    r"[\s,]{0,31}+(?:[\s,]|("
     r"[A-Za-z_]\w*|[{}()\[\]:@$!=|]|#[^\n]*|"
     r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(?:""")?|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"?|'
-    r"\.\.\.|-?\d[\w.+-]*)"
+    r"\.\.\.|-?\d[\w.+-]*))"
 )
 
 

@@ -39,7 +39,7 @@ _DECODER: Final = json.JSONDecoder()
 def read_json(text: str) -> JsonValue:
     """The value of a JSON text, of a long one its outline; None if it is broken."""
     if len(text) > _MAX_WHOLE_CHARS and _marks(text) > _MAX_MARKS:
-        return _outline(text)
+        return None if _deep(text[:_OUTLINE_CHARS]) else _outline(text)
     return parse(text)
 
 
