@@ -27,8 +27,8 @@ _PAIR: Final = re.compile(
     r'"([\w$@.\-]{1,60})"\s*:\s*("(?:[^"\\]|\\.){0,2000}"?|-?\d{1,18}(?:\.\d{1,9})?|true|false|[\[{])'
 )
 _TRAILING_COMMA: Final = re.compile(r",\s*([}\]])")
-# Tried only where a run of brackets begins, so that many short runs cost little more than one pass.
-_DEEP: Final = re.compile(r"[\[{](?<![\[{][\[{])(?:\s*+[\[{]){59}")
+_OPENING_RUN: Final = re.compile(r"[\[{](?:\s*+[\[{])*+")
+_DEEP: Final = 60
 _GAP: Final = re.compile(r"[\s,]*")
 _COLON: Final = re.compile(r"\s*:\s*")
 _AFTER_CONTAINER: Final = re.compile(r"[\]}]\s*,(?=\s*\")")
@@ -79,7 +79,8 @@ def _deep(text: str) -> bool:
     """Whether brackets nest beyond what any API sends; quick, strings not told apart."""
     if text.count("[") + text.count("{") <= _MAX_NESTING:
         return False
-    return _DEEP.search(text) is not None
+    long = [run for run in _OPENING_RUN.findall(text) if len(run) >= _DEEP]
+    return any(run.count("[") + run.count("{") >= _DEEP for run in long)
 
 
 def salvage(text: str) -> JsonValue:
