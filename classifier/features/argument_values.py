@@ -53,7 +53,7 @@ def _read_text(bag: dict[str, float], name: str, lower: str) -> None:
         bag["val=location"] = 1.0
         bag[f"val.file={_FILES.get(lower.rsplit('.', 1)[-1], 'none')}"] = 1.0
     # All that operators are written with; most values hold none of it.
-    if _OPERATOR_SIGN.search(lower):
+    if "." in lower or "(" in lower or "*" in lower or "%" in lower or "=" in lower:
         _operators(bag, name, lower)
 
 
@@ -70,9 +70,6 @@ def _operators(bag: dict[str, float], name: str, lower: str) -> None:
         bag["val=aggregate-call"] = 1.0
     if len(lower) > 1 and _WILDCARD.match(lower):
         bag["val=wildcard"] = 1.0
-
-
-_OPERATOR_SIGN: Final = re.compile(r"[.(*%=]")
 
 
 _WILDCARD: Final = re.compile(r"\*?\.?\*|%")

@@ -168,8 +168,10 @@ def _field(document: JsonValue) -> list[str]:
     return []
 
 
+# An upper-case letter could begin a part or go on with one: only a "_" begins one here, or a
+# name of many capitals would be tried in every division.
 _CAMEL: Final = re.compile(
-    r"(?:[\w]+[./:])?[a-zA-Z][a-z]+(?:[A-Z_][a-zA-Z]+)+$|[a-z]+[./][a-z]\w+$"
+    r"(?:\w++[./:])?[a-zA-Z][a-z]++[A-Z_][a-zA-Z]++(?:_[a-zA-Z]++)*+$|[a-z]++[./][a-z]\w++$"
 )
 
 

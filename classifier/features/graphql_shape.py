@@ -34,7 +34,7 @@ _TOKEN: Final = re.compile(
 _MAX_CHARS: Final = 12_000
 
 
-_MAX_TOKENS: Final = 800
+_MAX_TOKENS: Final = 600
 _MAX_NAME: Final = 120
 _LETTERS: Final = frozenset(ascii_letters + "_")
 # After a field: its arguments, directives, selection.

@@ -27,8 +27,7 @@ _PAIR: Final = re.compile(
     r'"([\w$@.\-]{1,60})"\s*:\s*("(?:[^"\\]|\\.){0,2000}"?|-?\d{1,18}(?:\.\d{1,9})?|true|false|[\[{])'
 )
 _TRAILING_COMMA: Final = re.compile(r",\s*([}\]])")
-_OPENING_RUN: Final = re.compile(r"[\[{](?:\s*+[\[{])*+")
-_DEEP: Final = 60
+_DEEP: Final = "[" * 60
 _GAP: Final = re.compile(r"[\s,]*")
 _COLON: Final = re.compile(r"\s*:\s*")
 _AFTER_CONTAINER: Final = re.compile(r"[\]}]\s*,(?=\s*\")")
@@ -38,13 +37,15 @@ _DECODER: Final = json.JSONDecoder()
 
 def read_json(text: str) -> JsonValue:
     """The value of a JSON text, of a long one its outline; None if it is broken."""
-    if len(text) > _MAX_WHOLE_CHARS and _marks(text) > _MAX_MARKS:
+    if len(text) > _MAX_WHOLE_CHARS and _is_rich(text):
         return None if _deep(text[:_OUTLINE_CHARS]) else _outline(text)
     return parse(text)
 
 
-def _marks(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
+def _is_rich(text: str) -> bool:
+    """Whether a text holds many values."""
+    commas = text.count(",")
+    return commas > _MAX_MARKS or commas + text.count("[") + text.count("{") > _MAX_MARKS
 
 
 def parse(text: str) -> JsonValue:
@@ -79,8 +80,7 @@ def _deep(text: str) -> bool:
     """Whether brackets nest beyond what any API sends; quick, strings not told apart."""
     if text.count("[") + text.count("{") <= _MAX_NESTING:
         return False
-    long = [run for run in _OPENING_RUN.findall(text) if len(run) >= _DEEP]
-    return any(run.count("[") + run.count("{") >= _DEEP for run in long)
+    return _DEEP in text.replace("{", "[")
 
 
 def salvage(text: str) -> JsonValue:

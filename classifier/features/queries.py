@@ -27,7 +27,7 @@ _QUERY_KEYS: Final = vocabulary("""
 
 
 _GRAPHQL: Final = re.compile(
-    r"^\s*(?:#[^\n]*\n\s*)*(?:(?:query|mutation|subscription|fragment)\b[^{]{0,2000}\{|\{\s*(?:#[^\n]*\n\s*)*\w+\s*(?:[({}:,@]|\s\w))"
+    r"^\s*+(?:#[^\n]*\n\s*+)*+(?:(?:query|mutation|subscription|fragment)\b[^{]{0,2000}\{|\{\s*+(?:#[^\n]*\n\s*+)*+\w+\s*(?:[({}:,@]|\s\w))"
 )
 
 

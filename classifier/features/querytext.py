@@ -18,13 +18,13 @@ _MAX_CHARS: Final = 6_000
 
 
 _CYPHER: Final = re.compile(
-    r"^\s*(?:PROFILE\s+|EXPLAIN\s+)?(?:OPTIONAL\s+)?"
+    r"^\s*+(?:PROFILE\s+|EXPLAIN\s+)?(?:OPTIONAL\s+)?"
     r"(MATCH|MERGE|CREATE|UNWIND|CALL|RETURN|LOAD CSV|WITH)\b(?=[^=]*[(\[{]|\s+\d)",
     re.IGNORECASE,
 )
 
 
-_PROLOGUE: Final = r"^\s*(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*+"
+_PROLOGUE: Final = r"^\s*+(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*+"
 
 
 _SPARQL: Final = re.compile(
@@ -37,7 +37,7 @@ _SPARQL: Final = re.compile(
 
 
 _AQL: Final = re.compile(
-    r"^\s*(?:LET\b[^;]{0,300}\s)?(FOR\s+\w+(?:\s*,\s*\w+)*\s+IN\b|RETURN\b)", re.IGNORECASE
+    r"^\s*+(?:LET\b[^;]{0,300}\s)?(FOR\s+\w+(?:\s*,\s*\w+)*\s+IN\b|RETURN\b)", re.IGNORECASE
 )
 
 
@@ -286,4 +286,4 @@ def _is_sparql(text: str) -> bool:
     return ("?" in text or "<" in text) and _SPARQL.match(text) is not None
 
 
-_PROCEDURE: Final = re.compile(r"\s*CALL\s+\w+\.\w+", re.IGNORECASE)
+_PROCEDURE: Final = re.compile(r"\s*+CALL\s+\w+\.\w+", re.IGNORECASE)
