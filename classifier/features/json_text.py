@@ -14,7 +14,7 @@ from pydantic import JsonValue
 _MAX_WHOLE_CHARS: Final = 16_384
 # What costs are values, not characters: a long prompt is read whole, a long table is not.
 _MAX_MARKS: Final = 1_500
-_OUTLINE_CHARS: Final = 8_192
+_OUTLINE_CHARS: Final = 6_144
 _MAX_OPENED: Final = 4
 _MAX_STEPS: Final = 120
 _LONG_TEXT: Final = 200
