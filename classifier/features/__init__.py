@@ -10,6 +10,7 @@ from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
 from classifier.features.documents import read_document
+from classifier.features.gist import add_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
 from classifier.features.modifiers import read_bounds, read_modifier
@@ -43,6 +44,7 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
     document = argument_document(parts)
     read_arguments(parts, document, bag)
     read_document(document, bag)
+    add_gist(bag)
     _cross(bag)
 
 
@@ -79,6 +81,7 @@ def _read_beside_query(parts: Parts, protocol: str, bag: dict[str, float]) -> No
         _forget(bag, ("q.", "ql", "sql.t", "sql.j", "sql.s", "prom"))
     if kind == "query":
         read_bounds(parts, bag)
+    add_gist(bag)
     bag[f"m={parts.method if parts.method in ('GET', 'POST') else 'OTHER'}:{kind}"] = 1.0
 
 

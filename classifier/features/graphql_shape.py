@@ -35,15 +35,39 @@ _BOUNDS: Final = vocabulary("""
 
 
 _KEYS: Final = vocabulary("""
-    id _id key slug uuid number code handle sku name email login iid ids lexeme urlkey url_key
-    address hash
+    id key slug uuid uid number code handle sku name email login iid ids lexeme urlkey upc ean
+    address hash username identifier path url phone no isbn pk guid domain token barcode
+    representations
 """)
+# What names one object even among many: `products(filter: {sku: ..})`.
+_UNIQUE: Final = vocabulary("id uuid uid sku slug handle hash guid key ids isbn upc ean pk")
+# Arguments whose inner arguments are those of the field itself.
+_CARRIERS: Final = vocabulary("""
+    where filter filters input by condition conditions selector request params args and _and
+    query data lookup
+""")
+_EQUALS: Final = frozenset(("eq", "_eq", "equals", "equal", "is", "equalto"))
+_SORTS: Final = vocabulary("""
+    orderby order_by sort sortby orderdirection sortdirection sortkey skip offset page after
+    before cursor search searchterm term q text filter filters where startcursor
+""")
+_MODEL_ARGUMENTS: Final = vocabulary("""
+    neartext nearimage nearaudio nearvideo singleresult groupedresult singleprompt groupedtask
+    prompt askquestion question
+""")
+_MANY_WORDS: Final = frozenset(("all", "list", "search", "find", "lookup", "browse"))
 
 
 _AGGREGATES: Final = vocabulary("""
     count totalcount aggregate sum avg average min max stddev groupby _aggregate buckets stats
     aggregations
 """)
+# Words of fields that compute over many objects, where counts alone may be kept ready.
+_COMPUTING: Final = vocabulary("""
+    aggregate aggregated aggregates sum avg average mean stddev variance percentile percentiles
+    median histogram grouped aggregations facets
+""")
+_GROUPINGS: Final = vocabulary("groupby group_by groupedby aggregations facets breakdown breakdowns")
 
 
 _TELLING: Final = vocabulary("""
@@ -60,7 +84,9 @@ _FILTERS: Final = vocabulary("filter where search query filters condition input"
 _WILDCARDS: Final = ('"%', '"*', '"\\"%')
 _RECURSIONS: Final = frozenset(("recurse", "depth", "shortest", "hops", "maxdepth"))
 _MAX_MEANT_FIELDS: Final = 60
+_MIN_QUERY: Final = 20
 _ASSUMED_SIZE: Final = 30.0
+_ASSUMED_PART: Final = 10.0
 _MAX_PRODUCT: Final = 1e12
 _SINGLE: Final = frozenset(("viewer", "me", "node"))
 
@@ -80,6 +106,8 @@ class Root:
     bounded: bool = False
     bound: float | None = None
     arguments: int = 0
+    unique: bool = False
+    listed: bool = False
 
 
 @dataclass(slots=True)
@@ -104,6 +132,11 @@ class Shape:
     wildcard: bool = False
     recursive: bool = False
     meanings: set[str] = field(default_factory=set)
+    computes: bool = False
+    groups: bool = False
+    model: bool = False
+    bounds: int = 0
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -133,6 +166,8 @@ class _Reader:
         self._stack: list[_Level] = []
         self._pending = _Level(0, 0)
         self._fragment = False
+        self._spreads: dict[str, _Level] = {}
+        self._base = _Level(0, 0)
 
     def run(self) -> None:
         while self._at < len(self._tokens):
@@ -166,13 +201,15 @@ class _Reader:
             self.shape.operations += 1
             if self.shape.operations == 1:
                 self.shape.operation = lexeme
+            self._base = _Level(0, 0)
         elif lexeme == "fragment":
             self._fragment = True
+            self._base = self._spreads.get(self._peek(), _Level(0, 0))
         elif lexeme == "(":
             self._skip_from_open()
 
     def _open(self) -> None:
-        level = self._pending if self._stack else _Level(0, 0)
+        level = self._pending if self._stack else self._base
         self._stack.append(level)
         self._pending = _Level(level.lists, level.unbounded, level.product)
         self.shape.depth = max(self.shape.depth, len(self._stack))
@@ -189,6 +226,7 @@ class _Reader:
         if self._at < len(tokens) and tokens[self._at] == "on":
             self._at += 2
         elif self._at < len(tokens) and tokens[self._at] not in "{@":
+            self._spreads.setdefault(tokens[self._at], self._stack[-1])
             self._at += 1
         above = self._stack[-1]
         self._pending = _Level(above.lists, above.unbounded, above.product)
@@ -200,6 +238,7 @@ class _Reader:
         root = Root(name)
         self._arguments(root)
         while self._peek() == "@":
+            self.shape.recursive |= self._tokens[self._at + 1 : self._at + 2] == ["recurse"]
             self._at += 2
             self._skip_arguments()
         self._count(root)
@@ -212,25 +251,44 @@ class _Reader:
         shape.aggregates += lower in _AGGREGATES or lower.endswith(("aggregate", "count", "stats"))
         if shape.fields < _MAX_MEANT_FIELDS:
             self._meanings(root.name)
-        if len(self._stack) == 1 and not self._fragment and lower != "__typename":
-            shape.roots.append(root)
+            self._computes(root)
         # A connection and its edges are one list: the wrapper adds none of its own.
         adds = self._is_list(root, lower) and lower not in _WRAPPERS
+        if len(self._stack) == 1 and not self._fragment and lower != "__typename":
+            root.listed = adds
+            shape.roots.append(root)
         shape.lists += adds
         self._pending = self._level_below(root, adds=adds)
+
+    def _computes(self, root: Root) -> None:
+        """Whether a field with a selection aggregates; a plain `count` may be kept ready."""
+        if self._peek() == "{" and not _COMPUTING.isdisjoint(split_name(root.name)):
+            self.shape.computes = True
 
     def _is_list(self, root: Root, lower: str) -> bool:
         if self._peek() != "{" or root.name in _SINGLE:
             return False
         if head_of(last_word(root.name)) in _NO_LISTS:
             return False
-        named = is_plural(root.name) or lower in _WRAPPERS or lower.endswith("connection")
-        return named or root.bounded
+        if self._only_counts():
+            return False
+        if is_plural(root.name) or lower in _WRAPPERS or root.bounded:
+            return True
+        if root.listed and not root.keyed:
+            return True
+        words = split_name(root.name)
+        return lower.endswith("connection") or words[:1] == ("all",) or words[-1:] == ("list",)
+
+    def _only_counts(self) -> bool:
+        """Whether the selection that comes next asks for a number alone: `{ totalCount }`."""
+        inner = self._tokens[self._at + 1 : self._at + 3]
+        return inner[1:] == ["}"] and inner[0].lower().endswith(("count", "total"))
 
     def _level_below(self, root: Root, *, adds: bool) -> _Level:
         """The level that a field's selection opens; how many objects stand on it is a guess."""
         shape, above = self.shape, self._stack[-1]
-        size = root.bound if root.bound is not None else _ASSUMED_SIZE
+        assumed = _ASSUMED_PART if above.lists and not root.bounded else _ASSUMED_SIZE
+        size = root.bound if root.bound is not None else assumed
         many = adds and not (root.keyed and not root.bounded)
         level = _Level(
             above.lists + adds,
@@ -248,6 +306,7 @@ class _Reader:
             return
         self._at += 1
         nesting = 1
+        names: list[str] = []
         while self._at < len(self._tokens) and nesting:
             lexeme = self._take()
             if lexeme in "([{":
@@ -256,27 +315,70 @@ class _Reader:
                 nesting -= 1
             elif self._peek() == ":":
                 self._at += 1
-                self._argument(root, lexeme, nesting)
+                del names[nesting - 1 :]
+                names.append(lexeme)
+                self._argument(root, names, nesting)
 
-    def _argument(self, root: Root, name: str, nesting: int) -> None:
-        lower = name.lower()
+    def _argument(self, root: Root, names: list[str], nesting: int) -> None:
+        lower = names[-1].lower()
         value = self._value()
         if nesting <= 2:
-            self._meanings(name)
+            self._meanings(names[-1])
         root.arguments += nesting == 1
         if lower in _BOUNDS:
             self._bound(root, value)
-        if lower in _KEYS or (lower.endswith(("id", "key", "slug", "ids")) and nesting == 1):
-            root.keyed = True
+        root.listed |= nesting == 1 and lower in _SORTS
+        if not isinstance(value, dict):
+            self._key(root, names, value)
+        elif lower in _CARRIERS:
+            self._inner_keys(root, names, value)
         if lower in _FILTERS:
             self.shape.filters += 1
-            self.shape.everything |= value == {} or self._empty_before()
-        self.shape.wildcard |= isinstance(value, str) and value.startswith(_WILDCARDS)
-        self.shape.everything |= lower == "filter" and value in ("ALL", '"all"')
-        self.shape.recursive |= lower in _RECURSIONS
+            self.shape.everything |= lower != "input" and (value == {} or self._empty_before())
+        self._says(lower, value)
+
+    def _says(self, lower: str, value: JsonValue) -> None:
+        shape = self.shape
+        if isinstance(value, str):
+            shape.wildcard |= value.startswith(_WILDCARDS)
+            if len(value) > _MIN_QUERY and value[0] != "{":
+                shape.texts.append(value.strip('"').strip())
+        shape.everything |= lower == "filter" and value in ("ALL", '"all"')
+        shape.recursive |= lower in _RECURSIONS
+        listed = value == "[" or (isinstance(value, list) and bool(value))
+        shape.groups |= lower in _GROUPINGS and value not in ([], None)
+        shape.groups |= lower in ("by", "dimensions") and listed
+        shape.model |= lower in _MODEL_ARGUMENTS
+
+    def _key(self, root: Root, names: list[str], value: JsonValue) -> None:
+        """Notes a condition on a key: `id: 1`, `where: {id: {_eq: 1}}`, `func: uid(0x1)`."""
+        if names[-1].lower() in _EQUALS and len(names) > 1:
+            names = names[:-1]
+        if not all(name.lower() in _CARRIERS for name in names[:-1]):
+            return
+        last, lower = last_word(names[-1]), names[-1].lower()
+        key = last in _KEYS or lower.endswith(("id", "key", "slug", "ids"))
+        if lower == "func":
+            key = value == "uid"
+            root.listed |= not key
+        if key and isinstance(value, list):
+            root.bound = max(root.bound or 0.0, float(len(value)))
+        root.keyed |= key and (last in _UNIQUE or not is_plural(root.name) or len(names) == 1)
+        root.unique |= key and (lower in _UNIQUE or lower == "representations")
+
+    def _inner_keys(self, root: Root, names: list[str], value: JsonValue) -> None:
+        """The keys of a filter that a variable carries."""
+        for key, inner in list(value.items())[:20] if isinstance(value, dict) else ():
+            if isinstance(inner, dict):
+                equal = next((v for k, v in inner.items() if k.lower() in _EQUALS), None)
+                if isinstance(equal, str | int):
+                    self._key(root, [*names, key], equal)
+            elif isinstance(inner, str | int):
+                self._key(root, [*names, key], inner)
 
     def _bound(self, root: Root, value: JsonValue) -> None:
         root.bounded = True
+        self.shape.bounds += 1
         number = _number(value)
         if number is not None:
             self.shape.limits.append(number)
