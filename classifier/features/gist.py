@@ -13,7 +13,7 @@ _WEIGHT: Final = 2.0
 _LIGHT: Final = vocabulary("const meta system point prom-one dry")
 _HEAVY: Final = vocabulary("""
     agg-all agg-filtered agg-key agg-wide scan-all scan-large scan-text scan-text-limit
-    bounded-large heavy copy bulk index define-stored write-range generated traverse join
+    bounded-large heavy write-all copy bulk index define-stored write-range generated traverse join
     prom-all prom-long prom-subquery
 """)
 _GRAPH_LIGHT: Final = vocabulary("point single introspection one")
@@ -37,6 +37,8 @@ def add_gist(bag: dict[str, float]) -> None:
 def _cost(name: str) -> str:
     kind, _, verdict = name.partition("=")
     if kind == "q":
+        if verdict in ("other", "scan-text-limit"):
+            return ""
         return "light" if verdict in _LIGHT else "heavy" if verdict in _HEAVY else "general"
     if kind == "g":
         return _graph_cost(verdict)

@@ -21,7 +21,7 @@ _QUERY_KEYS: Final = vocabulary("""
     query q sql statement stmt statements expr expression cypher gremlin querystring querytext
     command search script sqlstatement kql esql flux aql db_query queries sqlquery oql soql
     querydefinition sqltext sql_query raw_query rawsql userquery jql mdx dax commands code
-    body promql logql target n1ql text criteria
+    body promql logql target n1ql text criteria csl yql nrql hql traversal data
 """)
 
 
@@ -31,6 +31,9 @@ _GRAPHQL: Final = re.compile(
 
 
 _MIN_QUERY_CHARS: Final = 12
+# Names of arguments that carry prose as often as a query.
+_PROSE: Final = frozenset(("text", "body", "data", "search"))
+_BRACKETS: Final = frozenset(("BEGIN", "COMMIT", "ROLLBACK", "START", "END"))
 _METRIC_PATHS: Final = frozenset(("query_range", "prom", "prometheus", "loki", "render", "series"))
 
 
@@ -46,7 +49,7 @@ def read_queries(parts: Parts, bag: dict[str, float]) -> str:
         bag["gql=persisted"] = 1.0
     variables = _variables(parts)
     found = ""
-    for key, text in _candidates(parts):
+    for key, text in _without_brackets(_candidates(parts)):
         found = _read_text(parts, key, text, variables, bag)
         if found:
             bag[f"{found}.in={'body' if not key else 'value'}"] = 1.0
@@ -59,6 +62,16 @@ def read_queries(parts: Parts, bag: dict[str, float]) -> str:
     ):
         return "graphql-opaque"
     return ""
+
+
+def _without_brackets(candidates: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The candidates without `BEGIN` and `COMMIT`, if there is more than these."""
+    rest = [
+        (key, text)
+        for key, text in candidates
+        if len(text) > 40 or text[:12].split(" ", 1)[0].strip(";").upper() not in _BRACKETS
+    ]
+    return rest or candidates
 
 
 def _graphql_batch(document: list[JsonValue], bag: dict[str, float]) -> bool:
@@ -104,6 +117,8 @@ def _candidates(parts: Parts) -> list[tuple[str, str]]:
 def _in_item(item: JsonValue) -> list[tuple[str, str]]:
     if isinstance(item, dict):
         return _strings(item, 0)
+    if isinstance(item, list) and item:
+        item = item[0]
     return [("", item)] if isinstance(item, str) and len(item) > _MIN_QUERY_CHARS else []
 
 
@@ -117,7 +132,8 @@ def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]
             found.extend(_strings(value, depth + 1))
         elif isinstance(value, list) and value and depth < 3:
             if isinstance(value[0], dict):
-                found.extend(_strings(value[0], depth + 1))
+                for item in value[:4]:
+                    found.extend(_strings(item, depth + 1) if isinstance(item, dict) else [])
             elif isinstance(value[0], str) and key.lower() in _QUERY_KEYS:
                 found.append((key, value[0]))
     return found
@@ -130,10 +146,13 @@ def _read_text(
         read_graphql(text, variables, bag)
         return "graphql"
     graph = looks_like_graph(text)
-    if not graph and looks_like_sql(text) and key.lower() not in ("text", "body", "code", "search"):
+    sure = key.lower() in ("sql", "statement", "stmt", "sqltext")
+    if not graph and looks_like_sql(text, sure=sure) and key.lower() not in ("text", "body", "code", "search"):
         read_sql(text, bag)
         return "sql"
     if key and len(text) < 4:
+        return ""
+    if key.lower() in _PROSE and not text.startswith("["):
         return ""
     if (
         not text.lstrip().startswith("<")

@@ -10,6 +10,7 @@ and SPARQL. What counts is the same everywhere: keyed, filtered, aggregated, bou
 import re
 from typing import Final
 
+from classifier.features.dialects import read_dialect
 from classifier.features.magnitudes import bucket, log, seconds, span
 from classifier.features.verdicts import choose, flag
 from classifier.features.vocabulary import vocabulary
@@ -30,6 +31,8 @@ _PROLOGUE: Final = r"^\s*(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*"
 _SPARQL: Final = re.compile(
     _PROLOGUE + r"(?:SELECT|ASK|CONSTRUCT|DESCRIBE|INSERT|DELETE|WITH)\b[^{]{0,400}"
     r"(?:\{|<http)[^}]{0,600}(?:\?\w|<http)|"
+    + _PROLOGUE
+    + r"(?:ASK|DESCRIBE)\b[^{]{0,200}[\w-]*:\w|"
     + _PROLOGUE
     + r"(?:SELECT|ASK|CONSTRUCT)\b[^{]{0,300}\?\w[^{]{0,300}\{",
     re.IGNORECASE,
@@ -54,6 +57,12 @@ _GROUP_STAGE: Final = vocabulary("""
 """)
 
 
+_COUNTS: Final = re.compile(
+    r"\b(?:sum|avg|min|max|count|topk|quantile)\s*(?:by|without)?\s*\([^|]*\|"
+    r"|\|\s*(?:cardinality|percentile|histogram|uniq)\w*\s*\("
+)
+
+
 _FILTER_STAGE: Final = vocabulary("where filter search range fields project keep")
 
 
@@ -62,6 +71,8 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
     text = text[:_MAX_CHARS]
     if _SPARQL.match(text):
         _sparql(text, bag)
+    elif not _GREMLIN.search(text[:400]) and read_dialect(text, bag):
+        return True
     elif _GREMLIN.search(text[:400]):
         _gremlin(text, bag)
     elif _AQL.match(text) and text.lstrip()[:6].upper() != "RETURN":
@@ -79,7 +90,7 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
 
 def _bound(text: str, bag: dict[str, float]) -> float | None:
     found = re.search(
-        r"\b(?:limit|take|head|top|n:|first|last)\s*[(:=]?\s*(?:n\s*:\s*)?(\d{1,9})",
+        r"\b(?:limit|take|head|top|n:|first|last)\s*[(:=]?\s*(?:n\s*:\s*)?(\d{1,9})(?![\da-z])",
         text,
         re.IGNORECASE,
     )
@@ -142,7 +153,7 @@ def _cypher(text: str, bag: dict[str, float]) -> None:
 def _gremlin(text: str, bag: dict[str, float]) -> None:
     bag["ql=graph"] = 1.0
     keyed = re.search(
-        r"\.V\(\s*['\"\d]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)",
+        r"\.V\(\s*[\w'\"]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)",
         text,
     )
     agg = re.search(r"\.(count|group|groupCount|sum|mean|dedup)\(", text)
@@ -191,15 +202,20 @@ def _aql(text: str, bag: dict[str, float]) -> None:
         (walk, "traverse"),
         (agg, "agg-filtered" if where else "agg-all"),
         (keyed, "point"),
+        (limit is None and re.search(r"CONTAINS\(|\bLIKE\b|=~|REGEX_", upper), "scan-text"),
         (limit is not None, "bounded"),
         otherwise="filtered" if where else "scan-all",
     )
 
 
 def _sparql(text: str, bag: dict[str, float]) -> None:
+    text = _LABELS.sub("", text)
     upper = text.upper()
     bag["ql=graph"] = 1.0
     agg = re.search(r"\b(COUNT|SUM|AVG|GROUP_CONCAT|MIN|MAX)\s*\(|GROUP BY", upper)
+    given = re.search(r"\bVALUES\s+[?(]", upper)
+    constant = re.search(r"(?:WHERE)?\s*\{\s*\}\s*$", upper)
+    asked = re.search(r"^\s*(?:PREFIX[^\n]*?>\s*)*ASK\b", upper)
     limit = _bound(text, bag)
     patterns = len(re.findall(r"\?\w+", text))
     keyed = re.search(r"\{\s*(?:<[^>]+>|\w+:\w+)\s+(?:\?|<|\w+:)", text) and patterns <= 8
@@ -216,22 +232,30 @@ def _sparql(text: str, bag: dict[str, float]) -> None:
     )
     choose(
         bag,
+        (constant, "const"),
+        (_CHANGES_ALL.search(upper), "write-all"),
         (re.search(r"\b(INSERT|DELETE|LOAD|CLEAR)\b", upper), "write"),
         (agg, "agg-key" if keyed else "agg-all"),
-        ("ASK" in upper[:400] and limit is None and patterns < 4, "point"),
+        (asked and limit is None and patterns < 4, "point"),
         (walk, "traverse"),
+        (keyed and upper.lstrip().startswith("CONSTRUCT"), "join-key"),
         (keyed, "point"),
         (regex, "scan-text"),
+        (given, "keyed-page"),
         (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"),
         otherwise="scan-all",
     )
+
+
+_LABELS: Final = re.compile(r"SERVICE\s+\w+:label\s*\{[^}]{0,200}\}?", re.IGNORECASE)
+_CHANGES_ALL: Final = re.compile(r"WHERE\s*\{\s*\?\w+\s+\?\w+\s+\?\w+\s*\.?\s*\}|\bCLEAR\s+(?:ALL|DEFAULT)|DROP\s+ALL")
 
 
 def _pipeline(text: str, bag: dict[str, float]) -> None:
     """Kusto, ES|QL, Splunk, Flux, LogQL's pipes."""
     stages = [stage.lower() for stage in _PIPE.findall(text)]
     bag["ql=pipe"] = 1.0
-    agg = any(stage in _GROUP_STAGE for stage in stages)
+    agg = any(stage in _GROUP_STAGE for stage in stages) or _COUNTS.search(text) is not None
     limit = _bound(text, bag)
     where = any(stage in _FILTER_STAGE for stage in stages)
     heavy = sum(stage in ("join", "lookup", "transaction", "pivot") for stage in stages)

@@ -22,7 +22,7 @@ FIRST: Final = vocabulary("""
     SET OPTIMIZE VACUUM ANALYZE COPY LOAD UNLOAD EXPORT IMPORT BACKUP RESTORE MERGE UPSERT
     REPLACE CALL EXEC EXECUTE EXISTS GRANT REVOKE BEGIN COMMIT ROLLBACK REFRESH KILL CHECK
     SYSTEM ATTACH DETACH RENAME PRAGMA VALUES REINDEX CLUSTER REPAIR MSCK DECLARE DO TABLE
-    PURGE REORG CACHE LIST FROM INFO BUILD PREPARE DEFINE UPDATESTATS
+    PURGE REORG CACHE LIST FROM INFO BUILD PREPARE DEFINE
 """)
 _AGGREGATES: Final = vocabulary("""
     COUNT SUM AVG MIN MAX MEAN MEDIAN STDDEV STDDEV_POP VARIANCE PERCENTILE QUANTILE QUANTILES
@@ -37,7 +37,7 @@ SYSTEM_TABLE: Final = re.compile(
     re.IGNORECASE,
 )
 _KEY: Final = re.compile(
-    r"(^|[._])(id|key|uuid|pk|guid|email|sku|slug|code|number|hash|lexeme|name|username|login|isbn|no)$|(id|key|uuid|number|code)$",
+    r"(^|[._])(k|id|key|uuid|pk|guid|email|sku|slug|code|number|hash|lexeme|name|username|login|isbn|no)$|(id|key|uuid|number|code)$",
     re.IGNORECASE,
 )
 _GENERATORS: Final = vocabulary("""
@@ -85,19 +85,31 @@ class Statement:
     kind: str = ""
     inserts: int = 0
     last_value: bool = False
+    primary: bool = False
+    latest: bool = False
 
 
-def looks_like_sql(text: str) -> bool:
-    """Whether a text starts with a statement of SQL or a dialect of it."""
+_FROM_FIRST: Final = re.compile(r"\b(?:SELECT|SHOW|INSERT|WHERE|GROUP)\b", re.IGNORECASE)
+
+
+def looks_like_sql(text: str, *, sure: bool = False) -> bool:
+    """Whether a text starts with a statement of SQL or a dialect of it.
+
+    Args:
+        text: What may be a statement.
+        sure: Whether its place says so, so that `show tables` is one without more signs.
+    """
     found = re.match(
-        r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"\w+\"\s*$)(.{0,200})",
+        r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"[\w/]+\"\s*(?:\n|$))(.{0,200})",
         text[:800],
         re.DOTALL,
     )
     if not found or found[1].upper() not in FIRST:
         return False
     rest = found[2]
-    return found[1].isupper() or bool(
+    if found[1].upper() == "FROM" and ("|" in text[:400] or not _FROM_FIRST.search(text[:800])):
+        return False
+    return found[1].isupper() or sure or bool(
         re.search(r"[*,=()]|\b(from|into|table|set|where|\d)\b", rest, re.IGNORECASE)
     )
 
@@ -209,7 +221,20 @@ def _from(seen: Statement, tokens: list[str], at: int) -> None:
     name = tokens[at + 1] if at + 1 < len(tokens) else ""
     if name and name != "(":
         seen.tables.append(name.strip('"`[]'))
-        seen.record = tokens[at + 2 : at + 3] == [":"]
+        seen.record |= tokens[at + 2 : at + 3] == [":"]
+
+
+def _update(seen: Statement, tokens: list[str], at: int) -> None:
+    """`UPDATE account:one` and `... USE KEYS "a"` name one record."""
+    seen.record |= tokens[at + 2 : at + 3] == [":"]
+
+
+def _use(seen: Statement, tokens: list[str], at: int) -> None:
+    seen.record |= tokens[at + 1 : at + 2] in (["KEYS"], ["keys"])
+
+
+def _latest(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.latest = True
 
 
 def _join(seen: Statement, tokens: list[str], at: int) -> None:
@@ -244,6 +269,16 @@ def _equals(seen: Statement, tokens: list[str], at: int) -> None:
     if literal:
         seen.equal += 1
         seen.key_equal |= _KEY.search(left) is not None
+        seen.primary |= _is_own_key(left, seen.tables[0] if seen.tables else "")
+
+
+def _is_own_key(column: str, table: str) -> bool:
+    """Whether a column is the table's own key: `id`, or `campaign_id` of `campaigns`."""
+    name = column.rsplit(".", 1)[-1].lower()
+    if name in ("id", "_id", "uuid", "pk"):
+        return True
+    noun = table.rsplit(".", 1)[-1].lower()
+    return name.endswith("id") and len(noun) > 3 and name.rstrip("id").rstrip("_") in (noun, noun[:-1])
 
 
 def _in(seen: Statement, tokens: list[str], at: int) -> None:
@@ -283,7 +318,7 @@ def _semicolon(seen: Statement, tokens: list[str], at: int) -> None:
 
 
 _RULES: Final = {
-    "SELECT": _select, "FROM": _from, "JOIN": _join, "OVER": _over, "LIMIT": _limit,
+    "SELECT": _select, "FROM": _from, "UPDATE": _update, "USE": _use, "LATEST": _latest, "JOIN": _join, "OVER": _over, "LIMIT": _limit,
     "FETCH": _limit, "TOP": _limit, "WHERE": _where, "PREWHERE": _where, "=": _equals,
     "IN": _in, ">": _range, ">=": _range, "<": _range, "<=": _range, "BETWEEN": _range,
     "LIKE": _like, "ILIKE": _like,
