@@ -9,7 +9,7 @@ from classifier.contracts import RequestView
 from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
-from classifier.features.documents import read_document
+from classifier.features.documents import read_document, read_envelope
 from classifier.features.gist import add_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
@@ -43,7 +43,10 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
         read_rest_intent(parts, bag)
     document = argument_document(parts)
     read_arguments(parts, document, bag)
+    read_envelope(parts.document, bag)
     read_document(document, bag)
+    if any(name.startswith("d=") for name in bag) and read_modifier(parts) == "dry":
+        bag["q=dry"] = 1.0
     add_gist(bag)
     _cross(bag)
 

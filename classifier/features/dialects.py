@@ -11,7 +11,7 @@ from typing import Final
 from classifier.features.verdicts import choose, flag
 from classifier.features.vocabulary import vocabulary
 
-_ARITHMETIC: Final = re.compile(r"[\d\s.+\-*/%()]{1,80}$|[\"'][^\"']{0,80}[\"']$")
+_ARITHMETIC: Final = re.compile(r"\s*\d[\d.]*(?:\s*[+*/]\s*\d[\d.]*|\s+-\s+\d[\d.]*){1,9}\s*$")
 _LUCENE_KEY: Final = re.compile(
     r"\+?(?:_?id|uuid|uid|key|sku|isbn|doi|ean|barcode|slug)\s*:\s*(?:\"[^\"*?]{1,80}\"|[\w./-]{1,80})$",
     re.IGNORECASE,

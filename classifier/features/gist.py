@@ -21,12 +21,15 @@ _GRAPH_HEAVY: Final = vocabulary("""
     aggregate model recursive work open3 keyed-open3 change-all change-work
 """)
 _GRAPH_UNSURE: Final = vocabulary("embedded part-open1 keyed-open1 arguments")
-_DOCUMENT_HEAVY: Final = vocabulary("agg agg-range all all-large heavy large")
+_DOCUMENT_HEAVY: Final = vocabulary("agg agg-range all all-large large model")
+_CHANGES: Final = vocabulary("delete update upsert create")
 
 
 def add_gist(bag: dict[str, float]) -> None:
     """Add what the verdicts of a query come down to."""
     costs = {_cost(name) for name in bag if name.startswith(("q=", "g=", "d="))}
+    if "light" in costs and "d=keyed" in bag and _changes(bag):
+        costs = {"general"}
     if "q=stored" in bag or "q=dry" in bag:
         costs = {"general" if "q=stored" in bag else "light"}
     cost = next((cost for cost in ("heavy", "general", "light") if cost in costs), "")
@@ -34,15 +37,23 @@ def add_gist(bag: dict[str, float]) -> None:
         bag[f"gist={cost}"] = _WEIGHT
 
 
+def _changes(bag: dict[str, float]) -> bool:
+    """Whether the operation that carries a filter changes what it finds."""
+    verbs = {name[8:] for name in bag if name.startswith("do.verb=")}
+    return not _CHANGES.isdisjoint(verbs)
+
+
 def _cost(name: str) -> str:
     kind, _, verdict = name.partition("=")
     if kind == "q":
-        if verdict in ("other", "scan-text-limit"):
+        if verdict == "other":
             return ""
         return "light" if verdict in _LIGHT else "heavy" if verdict in _HEAVY else "general"
     if kind == "g":
         return _graph_cost(verdict)
-    return "heavy" if verdict in _DOCUMENT_HEAVY else "light" if verdict == "keyed" else "general"
+    if verdict in ("keyed", "heavy"):
+        return "light" if verdict == "keyed" else ""
+    return "heavy" if verdict in _DOCUMENT_HEAVY else "general"
 
 
 def _graph_cost(verdict: str) -> str:

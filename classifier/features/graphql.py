@@ -49,6 +49,20 @@ def read_graphql(text: str, variables: JsonValue, bag: dict[str, float]) -> None
         _root_words(shape.operation, root, bag)
 
 
+def read_operation_name(name: str, bag: dict[str, float]) -> None:
+    """Add what the name of an operation says whose document is not sent."""
+    base = re.sub(r"(?:Query|Mutation|Document|Subscription)$", "", name)
+    if not split_name(base):
+        return
+    operation = "mutation" if name.endswith("Mutation") else "query"
+    _root_words(operation, Root(base), bag)
+    verb, head, _ = intent_of(base)
+    if _works(base) or head in ("agg", "report", "export"):
+        bag["g=work"] = 1.0
+    elif verb in ("get", "none") and head in ("self", "progress", "version", "health", "meta"):
+        bag["g=single"] = 1.0
+
+
 def _embedded(shape: Shape, bag: dict[str, float]) -> bool:
     """Read a query in another language that an argument carries: `nrql(query: "SELECT ..")`."""
     text = next((text for text in shape.texts[:6] if looks_like_sql(text)), "")

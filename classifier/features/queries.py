@@ -3,12 +3,13 @@
 # The cut-offs are the features; a name for each would say less than the number does.
 # ruff: noqa: PLR2004
 
+import json
 import re
 from typing import Final
 
 from pydantic import JsonValue
 
-from classifier.features.graphql import read_graphql
+from classifier.features.graphql import read_graphql, read_operation_name
 from classifier.features.magnitudes import bucket
 from classifier.features.metrics_query import looks_like_metrics, read_metrics_query
 from classifier.features.querytext import looks_like_graph, read_query_text
@@ -60,8 +61,17 @@ def read_queries(parts: Parts, bag: dict[str, float]) -> str:
         and not found
         and parts.document
     ):
+        read_operation_name(_operation_name(parts), bag)
         return "graphql-opaque"
     return ""
+
+
+def _operation_name(parts: Parts) -> str:
+    """The name of an operation whose document is kept by the server."""
+    named = dict(parts.params[:20])
+    if isinstance(parts.document, dict):
+        named.update((k, v) for k, v in parts.document.items() if isinstance(v, str))
+    return next((named[key] for key in ("operationName", "queryName") if named.get(key)), "")
 
 
 def _without_brackets(candidates: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -97,8 +107,8 @@ def _candidates(parts: Parts) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     document = parts.document
     plain = not parts.form and not parts.media.startswith("multipart/")
-    if document is None and parts.text and plain:
-        found.append(("", parts.text))
+    if document is None and parts.text:
+        found.append(("", parts.text if plain else _operations_part(parts.text)))
     if isinstance(document, dict):
         found.extend(_strings(document, 0))
         if "graphql" in parts.media:
@@ -112,6 +122,22 @@ def _candidates(parts: Parts) -> list[tuple[str, str]]:
         (key, value) for key, value in parts.params[:30] if key.lower().rstrip("[]") in _QUERY_KEYS
     )
     return found[:12]
+
+
+def _operations_part(text: str) -> str:
+    """The query of a GraphQL request with files: JSON in the part named `operations`."""
+    found = _OPERATIONS_PART.search(text[:20_000])
+    try:
+        document = json.loads(found[1]) if found else None
+    except ValueError:
+        return ""
+    query = document.get("query") if isinstance(document, dict) else None
+    return query if isinstance(query, str) else ""
+
+
+_OPERATIONS_PART: Final = re.compile(
+    r'name="operations"[^{\[]{0,200}(\{[^\r\n]{1,8000}\})[ \t]*\r?\n'
+)
 
 
 def _in_item(item: JsonValue) -> list[tuple[str, str]]:
@@ -152,7 +178,7 @@ def _read_text(
         return "sql"
     if key and len(text) < 4:
         return ""
-    if key.lower() in _PROSE and not text.startswith("["):
+    if key.lower() in _PROSE and not text.lstrip().startswith(("[", "|")) and " | " not in text:
         return ""
     if (
         not text.lstrip().startswith("<")

@@ -32,7 +32,7 @@ _SPARQL: Final = re.compile(
     _PROLOGUE + r"(?:SELECT|ASK|CONSTRUCT|DESCRIBE|INSERT|DELETE|WITH)\b[^{]{0,400}"
     r"(?:\{|<http)[^}]{0,600}(?:\?\w|<http)|"
     + _PROLOGUE
-    + r"(?:ASK|DESCRIBE)\b[^{]{0,200}[\w-]*:\w|"
+    + r"(?:ASK|DESCRIBE)\b[^{]{0,200}\{?[^}]{0,400}\w:\w|"
     + _PROLOGUE
     + r"(?:SELECT|ASK|CONSTRUCT)\b[^{]{0,300}\?\w[^{]{0,300}\{",
     re.IGNORECASE,
@@ -50,6 +50,9 @@ _GREMLIN: Final = re.compile(r"\bg\.(?:V|E|addV|addE|with\w*|tx)\(")
 _PIPE: Final = re.compile(r"\|>?\s*([a-zA-Z_]+)")
 
 
+_FLUX: Final = re.compile(r"\s*(?:import\s+\"[\w/]+\"\s*)+\s*\w+\.\w+\(")
+
+
 _GROUP_STAGE: Final = vocabulary("""
     summarize stats aggregate count group aggregatewindow sum mean timechart chart top rare
     eventstats streamstats makeseries distinct uniq bin window reduce median quantile join
@@ -59,7 +62,7 @@ _GROUP_STAGE: Final = vocabulary("""
 
 _COUNTS: Final = re.compile(
     r"\b(?:sum|avg|min|max|count|topk|quantile)\s*(?:by|without)?\s*\([^|]*\|"
-    r"|\|\s*(?:cardinality|percentile|histogram|uniq)\w*\s*\("
+    r"|\bjoin\(tables|\|\s*(?:cardinality|percentile|histogram|uniq)\w*\s*\("
 )
 
 
@@ -81,7 +84,7 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
         _cypher(text, bag)
     elif (
         len(_PIPE.findall(text)) >= 1 and not text.lstrip().startswith(("{", "["))
-    ) or "|>" in text:
+    ) or "|>" in text or _FLUX.match(text):
         _pipeline(text, bag)
     else:
         return False

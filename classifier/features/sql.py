@@ -44,8 +44,7 @@ _GENERATORS: Final = vocabulary("""
     NUMBERS GENERATE_SERIES NUMBERS_MT GENERATERANDOM RANGE ZEROS SLEEP UNNEST LONG_SEQUENCE
 """)
 _CONTAINS: Final = vocabulary("""
-    CONTAINS POSITION STRPOS INSTR LOCATE CHARINDEX SEARCH REGEXP_CONTAINS HASTOKEN
-    MULTISEARCHANY
+    POSITION STRPOS INSTR LOCATE CHARINDEX REGEXP_CONTAINS HASTOKEN MULTISEARCHANY
 """)
 _ML: Final = re.compile(
     r"^(ml\.|ai\.|cortex|snowflake\.cortex|ai_|predict|forecast|vector_)", re.IGNORECASE
@@ -100,7 +99,7 @@ def looks_like_sql(text: str, *, sure: bool = False) -> bool:
         sure: Whether its place says so, so that `show tables` is one without more signs.
     """
     found = re.match(
-        r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"[\w/]+\"\s*(?:\n|$))(.{0,200})",
+        r"(?:\s|(?:--|#)[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"[\w/]+\"\s*(?:\n|$))(.{0,200})",
         text[:800],
         re.DOTALL,
     )
@@ -138,10 +137,10 @@ _KINDS: Final = vocabulary("""
     DATABASE SCHEMA USER ROLE WAREHOUSE STREAM PIPE TYPE DICTIONARY SEQUENCE EXTENSION STAGE
     POLICY
 """)
-_PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA"))
+_PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA", "DECLARE"))
 _SPANS: Final = (
     re.compile(
-        r"INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)",
+        r"(?<!bin\()(?<!bucket\()(?<!bin, )INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)",
         re.IGNORECASE,
     ),
     re.compile(r"now\(\)\s*-\s*(\d{1,6})\s*([smhdwy])\b", re.IGNORECASE),
@@ -176,13 +175,21 @@ def _without_prefix(tokens: list[str]) -> list[str]:
     for _ in range(8):
         while tokens and tokens[0] in ("(", ";"):
             tokens = tokens[1:]
-        if not tokens or tokens[0].upper() not in _PREFIXES or ";" not in tokens[:60]:
+        if not tokens or not _prepares(tokens) or ";" not in tokens[:200]:
             return tokens
         rest = tokens[tokens.index(";") + 1 :]
         if not rest:
             return tokens
         tokens = rest
     return tokens
+
+
+def _prepares(tokens: list[str]) -> bool:
+    """Whether the first statement only prepares the next."""
+    first, second, third = [*(token.upper() for token in tokens[:3]), "", "", ""][:3]
+    return first in _PREFIXES or (
+        first == "CREATE" and second in ("TEMP", "TEMPORARY") and third == "FUNCTION"
+    )
 
 
 def _token(seen: Statement, tokens: list[str], upper: list[str], at: int) -> None:
@@ -322,7 +329,7 @@ _RULES: Final = {
     "FETCH": _limit, "TOP": _limit, "WHERE": _where, "PREWHERE": _where, "=": _equals,
     "IN": _in, ">": _range, ">=": _range, "<": _range, "<=": _range, "BETWEEN": _range,
     "LIKE": _like, "ILIKE": _like,
-    "REGEXP": _regex, "RLIKE": _regex, "MATCH": _regex, "REGEXP_LIKE": _regex,
+    "REGEXP": _regex, "RLIKE": _regex, "MATCHES": _regex, "REGEXP_LIKE": _regex,
     "REGEXP_MATCHES": _regex,
     "~": _regex, "=~": _regex, "VALUES": _values, ";": _semicolon, "NEXT": _limit, "FIRST": _limit,
 }  # fmt: skip
