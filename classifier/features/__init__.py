@@ -12,7 +12,7 @@ from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
 from classifier.features.documents import read_document, read_envelope
-from classifier.features.gist import add_gist
+from classifier.features.verdict_gist import add_call_gist, add_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
 from classifier.features.modifiers import read_bounds, read_modifier
@@ -52,6 +52,8 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
     if any(name.startswith("d=") for name in bag) and read_modifier(parts) == "dry":
         bag["q=dry"] = 1.0
     add_gist(bag)
+    if protocol:
+        add_call_gist(bag)
     _cross(verbs, islice(bag, named, None), bag)
 
 

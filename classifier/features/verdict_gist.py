@@ -63,3 +63,42 @@ def _graph_cost(verdict: str) -> str:
         return ""
     heavy = verdict in _GRAPH_HEAVY or verdict.startswith(("huge", "large"))
     return "heavy" if heavy else "general"
+
+
+_WORKING: Final = vocabulary("export import train generate embed infer convert optimize scan trace")
+_WORKED: Final = vocabulary("""
+    export import train generate embed infer convert optimize maintain report agg scan media trace
+""")
+_IDLE: Final = vocabulary("template progress auth stop catalog version health meta self tokenize")
+_BEGINNING: Final = vocabulary("create start none send")
+_READING: Final = vocabulary("get describe exists none count")
+_FREE: Final = vocabulary("version health meta self progress count latest catalog")
+_LISTING: Final = frozenset(
+    ("arg=limit", "arg=page", "arg=sort", "arg=filter", "arg=start", "rpc.object", "argn=limit")
+)
+_CALL_WEIGHT: Final = 1.5
+
+
+def add_call_gist(bag: dict[str, float]) -> None:
+    """Add what the names of called operations come down to, together with their arguments."""
+    pairs = [name[7:].split(":", 1) for name in bag if name.startswith("rpc.do=")]
+    costs = {_call_cost(verb, head, bag) for verb, head in pairs}
+    cost = next((cost for cost in ("heavy", "general", "light") if cost in costs), "")
+    if cost:
+        bag[f"callcost={cost}"] = _CALL_WEIGHT
+
+
+def _call_cost(verb: str, head: str, bag: dict[str, float]) -> str:
+    if verb in _READING and head in _FREE:
+        return "light"
+    if head not in _IDLE and (verb in _WORKING or (verb in _BEGINNING and head in _WORKED)):
+        return "heavy"
+    if verb in ("get", "describe", "exists") and _LISTING.isdisjoint(bag):
+        return _read_cost(verb, bag)
+    return "" if verb == "none" else "general"
+
+
+def _read_cost(verb: str, bag: dict[str, float]) -> str:
+    one = f"do.num={verb}:one" in bag
+    keyed = "args=only-ids" in bag or "rpc.key" in bag
+    return "light" if keyed or (one and "rpc.params=0" in bag) else "" if one else "general"
