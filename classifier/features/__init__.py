@@ -10,12 +10,13 @@ from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
 from classifier.features.documents import read_document
+from classifier.features.gist import read_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
 from classifier.features.modifiers import read_bounds, read_modifier
 from classifier.features.queries import read_queries
 from classifier.features.request import Parts, take_apart
-from classifier.features.target import read_rest_intent, read_target
+from classifier.features.target import read_rest_intent, read_target, target_of
 
 
 def extract(view: RequestView) -> dict[str, float]:
@@ -41,6 +42,8 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
         read_rest_verb(parts, shape, bag)
         read_rest_intent(parts, bag)
     document = argument_document(parts)
+    if not protocol:
+        read_gist(parts, *target_of(parts), document, bag)
     read_arguments(parts, document, bag)
     read_document(document, bag)
     _cross(bag)

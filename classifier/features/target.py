@@ -98,16 +98,17 @@ def _kind(segment: str, previous: str, position: int) -> str:
     return "plural" if is_plural(segment) else "word"
 
 
+def target_of(parts: Parts) -> tuple[tuple[str, ...], list[str]]:
+    """The segments of a path with their kinds, without what only leads to the API."""
+    segments, found = parts.segments, kinds(parts.segments, parts.method)
+    while len(segments) > 1 and (found[0] == "version" or segments[0].lower() in _PREFIXES):
+        segments, found = segments[1:], found[1:]
+    return segments, found
+
+
 def read_target(parts: Parts, bag: dict[str, float]) -> str:
     """Add the features of method, path and query; gives the shape of the target."""
-    segments = tuple(s for s in parts.segments)
-    found = kinds(segments, parts.method)
-    while (
-        segments
-        and (found[0] == "version" or segments[0].lower() in _PREFIXES)
-        and len(segments) > 1
-    ):
-        segments, found = segments[1:], found[1:]
+    segments, found = target_of(parts)
     method = parts.method if parts.method in _METHODS else "OTHER"
     shape = _shape(segments, found)
     bag[f"m={method}"] = 1.0
