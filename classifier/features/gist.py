@@ -1,7 +1,7 @@
 """What a REST request asks for in one phrase: the kind of thing, and how much of it.
 
-One strong feature instead of many weak ones: `GET list none` is a page of a collection however
-it is called, `GET list own` one member found by a key of its own, `GET thing group` an
+One strong feature instead of many weak ones: `GET:list:none` is a page of a collection however
+it is called, `GET:list:own` one member found by a key of its own, `GET:word:group` an
 aggregation written into a query string.
 """
 
@@ -17,15 +17,17 @@ from pydantic import JsonValue
 
 from classifier.features.argument_values import number_of
 from classifier.features.intent import intent_of, verb_of
-from classifier.features.magnitudes import bucket, instant
+from classifier.features.magnitudes import instant
 from classifier.features.nouns import NOUNS
 from classifier.features.request import Parts
 from classifier.features.roles import role_of
-from classifier.features.words import is_plural, split_name, stem
+from classifier.features.vocabulary import vocabulary
+from classifier.features.words import groups, is_plural, split_name, stem
 
 _STRENGTH: Final = 1.5
 _KEYS: Final = ("id", "key")
 _WRITES: Final = ("POST", "PUT", "PATCH")
+_COORDINATES: Final = re.compile(r"-?\d{1,3}\.\d+,-?\d{1,3}\.\d")
 _KEY_TERM: Final = re.compile(
     r"[\w.]*?(?:id|ID|Id|uuid|key|sku|slug|code|email|name)\s*(?:=|==|:|:=|\beq\b|-eq)\s*['\"]?[\w.@:-]+['\"]?$"
 )
@@ -34,12 +36,22 @@ _AGGREGATES: Final = re.compile(
 )
 
 
-def read_gist(parts: Parts, segments: tuple[str, ...], found: list[str], document: JsonValue,
-              bag: dict[str, float]) -> None:
+def read_gist(
+    parts: Parts,
+    segments: tuple[str, ...],
+    found: list[str],
+    document: JsonValue,
+    bag: dict[str, float],
+) -> None:
     """Add the gist: method, kind of thing, how much is asked; and the pairs among them."""
     method = parts.method
     thing, name = _thing(method, segments, found)
-    asked = _asked(parts, document, name)
+    if method in _WRITES:
+        thing = _command(thing, segments, document) or thing
+    asked = _carried(parts) or _asked(parts, document, name)
+    if method in _WRITES and _is_mass(segments, document):
+        bag["gist=mass"] = _STRENGTH
+        bag[f"gist=mass:{thing}"] = _STRENGTH
     bag[f"gist={method}:{thing}"] = _STRENGTH
     bag[f"asked={method}:{asked}"] = _STRENGTH
     bag[f"gist={method}:{thing}:{asked}"] = _STRENGTH
@@ -48,27 +60,88 @@ def read_gist(parts: Parts, segments: tuple[str, ...], found: list[str], documen
 def _thing(method: str, segments: tuple[str, ...], found: list[str]) -> tuple[str, str]:
     """The kind of thing a path names, and the word it is called by."""
     at = next((i for i in reversed(range(len(found))) if found[i] not in (*_KEYS, "version")), None)
+    if segments and _COORDINATES.match(segments[-1]):
+        return ("geo-heavy" if noun_of(segments[at or 0]) == "geo-heavy" else "geo"), ""
     if at is None:
         return ("one" if found and found[-1] in _KEYS else "root"), ""
     name = segments[at].rsplit(":", 1)[-1]
-    kind = noun_of(name)
     if found[-1] in _KEYS:
-        return f"one-{kind}" if kind in _ODD else "one", name
+        return _one(method, name, segments[-1]), name
     if method in _WRITES:
-        verb, head, _ = intent_of(name)
-        if verb != "none" and not is_plural(name):
-            return f"do-{verb}", name
-        return f"on-{kind or head}", name
-    under = "sub-" if any(kind in _KEYS for kind in found[:at]) else ""
-    if kind in ("", "job") and method == "GET":
-        verb = verb_of(split_name(name)[0]) if split_name(name) else ""
-        kind = kind or ("list" if is_plural(name) else f"do-{verb}" if verb else "word")
-        return under + kind, name
-    return kind if kind in _PLAIN else under + kind, name
+        return _written(name), name
+    return _read(name, "sub-" if any(kind in _KEYS for kind in found[:at]) else ""), name
 
 
-_ODD: Final = ("report", "export", "agg", "render", "search", "feed", "geo", "value")
+def _one(method: str, name: str, key: str) -> str:
+    """One thing by its key, told apart where the collection is no ordinary one."""
+    if instant(key) is not None and "-" in key[:5]:
+        return "dated"
+    words = split_name(name)
+    verb = verb_of(words[0]) if words else ""
+    if method == "GET" and verb in ("get", "list") and is_plural(name):
+        return "sub-list"
+    if method in ("POST", "PUT") and verb:
+        return f"one-{verb}"
+    kind = noun_of(name)
+    return f"one-{kind}" if kind in _ODD else "one"
+
+
+def _written(name: str) -> str:
+    verb, head, _ = intent_of(name)
+    if verb != "none" and (not is_plural(name) or verb_of(split_name(name)[0]) == verb != head):
+        if len(split_name(name)) > 1 or not is_plural(name):
+            return f"do-{verb}"
+    return f"on-{noun_of(name) or (head if head != 'unknown' else 'list' if is_plural(name) else 'word')}"
+
+
+def _read(name: str, under: str) -> str:
+    kind = noun_of(name)
+    if not kind:
+        words = split_name(name)
+        verb = verb_of(words[0]) if words else ""
+        kind = "list" if is_plural(name) else f"do-{verb}" if verb else "word"
+    return kind if kind in _PLAIN else under + kind
+
+
+_ODD: Final = ("report", "export", "agg", "render", "search", "feed", "geo", "value", "geo-heavy")
 _PLAIN: Final = ("health", "meta", "self", "count", "export", "render", "search", "geo")
+_OPERATION_KEYS: Final = ("type", "action", "op", "operation", "command", "method", "name")
+_BODY_OF_ACTION: Final = frozenset(("action", "actions", "command", "commands", "operation"))
+
+
+def _command(thing: str, segments: tuple[str, ...], document: JsonValue) -> str:
+    """What the body tells to do: `{"createBackup": {..}}`, or a type below `/actions`."""
+    if not isinstance(document, dict) or not document:
+        return ""
+    if segments and segments[-1].lower() in _BODY_OF_ACTION:
+        named = next((document[key] for key in _OPERATION_KEYS if key in document), None)
+        name = named if isinstance(named, str) else next(iter(document))
+        return f"act-{intent_of(name)[0]}"
+    if len(document) == 1:
+        name, inner = next(iter(document.items()))
+        words = split_name(name)
+        if isinstance(inner, dict) and len(words) > 1 and verb_of(words[0]):
+            verb, head, number = intent_of(name)
+            return f"act-{verb if verb != 'none' else head}-{number}"
+    return ""
+
+
+_AUDIENCES: Final = vocabulary("""
+    campaign campaigns broadcast broadcasts newsletter newsletters segment segments audience
+    audiences blast mailing mailings collectors bulk everyone recipients lists
+""")
+_SENDING: Final = frozenset(("send", "start"))
+
+
+def _is_mass(segments: tuple[str, ...], document: JsonValue) -> bool:
+    """Whether something is sent to an audience rather than to somebody."""
+    words = {word for segment in segments[-5:] for word in split_name(segment)}
+    keys = [key for key in document if isinstance(key, str)] if isinstance(document, dict) else []
+    words.update(word for key in keys[:20] for word in split_name(key))
+    if words.isdisjoint(_AUDIENCES):
+        return False
+    last = segments[-1] if segments else ""
+    return any(group == "send" for word in split_name(last) for group in groups(word))
 
 
 @lru_cache(maxsize=4096)
@@ -84,15 +157,38 @@ def noun_of(name: str) -> str:
     return ""
 
 
+_NUMBERS: Final = re.compile(r"[\d\s.,;eE+-]{3,200}")
+
+
+def _carried(parts: Parts) -> str:
+    """What kind of thing a body is that holds no arguments."""
+    if not parts.body_bytes or parts.document is not None or parts.form:
+        return ""
+    if parts.media.startswith("multipart/"):
+        return "multipart"
+    if parts.lines:
+        return "lines"
+    if not parts.text or parts.media.startswith(("image/", "audio/", "video/")):
+        return "raw"
+    if parts.text[:64].lstrip()[:1] == "<":
+        return "xml"
+    return "numbers" if _NUMBERS.match(parts.text) else "text"
+
+
 def _asked(parts: Parts, document: JsonValue, name: str) -> str:
     """How much is asked: the weightiest of what the arguments say."""
-    said = {_said(key, value, name) for key, value in _arguments(parts, document)}
+    sole = len(parts.params) == 1
+    said = {_said(key, value, name, sole=sole) for key, value in _arguments(parts, document)}
+    if isinstance(document, list):
+        said.add("many" if len(document) > 20 else "some")
     return next((role for role in _WEIGHT if role in said), "none")
 
 
+_FLAG_VALUES: Final = (True, False, "true", "false", "0", "1", "yes", "no", "", None)
+_EXPORT_FORMATS: Final = frozenset("csv xlsx xls pdf zip parquet excel tsv jsonl ndjson avro".split())
 _WEIGHT: Final = (
-    "group", "huge", "all", "export", "expand", "range", "since", "search", "filter", "keys", "own",
-    "page", "foreign", "flag",
+    "group", "huge", "all", "export", "nested", "expand", "range", "since", "many", "search",
+    "filter", "some", "keys", "watch", "own", "page", "foreign", "other", "flag",
 )  # fmt: skip
 
 
@@ -102,39 +198,79 @@ def _arguments(parts: Parts, document: JsonValue) -> Iterable[tuple[str, JsonVal
         yield from list(document.items())[:30]
 
 
-def _said(key: str, value: JsonValue, name: str) -> str:
+def _said(key: str, value: JsonValue, name: str, *, sole: bool) -> str:
     role = role_of(key)
     text = value[:300] if isinstance(value, str) else ""
-    if role in ("neutral", "page"):
-        number = number_of(value) if role == "page" else None
-        if _AGGREGATES.search(text):
-            return "group"
-        if role == "page" and number is not None and "limit" in _flat(key):
-            pass
-        return role
-    if role == "limit":
-        return _limited(number_of(value))
+    if not role:
+        return "flag" if value in _FLAG_VALUES else "other"
+    judge = _JUDGES.get(role)
+    if judge:
+        return judge(value, text)
     if role == "key":
+        if key.lower() == "key" and not sole:
+            return "neutral"
         return _keyed(key, value, text, name)
-    if role in ("search", "filter"):
-        return _filtered(role, text)
-    if role == "time":
-        return "since" if instant(text) is not None else "filter"
-    if role in ("all", "expand") and value in (False, "false", "0", 0, None, ""):
-        return "neutral" if value != "" else role
     return role
 
 
-def _limited(number: float | None) -> str:
+def _neutral(_value: JsonValue, text: str) -> str:
+    return "group" if _AGGREGATES.search(text) else "neutral"
+
+
+def _page(_value: JsonValue, _text: str) -> str:
+    return "page"
+
+
+def _format(_value: JsonValue, text: str) -> str:
+    return "export" if text.lower() in _EXPORT_FORMATS else "neutral"
+
+
+def _limit(value: JsonValue, text: str) -> str:
+    number = number_of(value)
     if number is None:
-        return "filter"
+        return "huge" if text.lower() in ("all", "max", "none", "unlimited") else "other"
     return "huge" if number == 0 or number > 999 else "page"
 
 
-def _filtered(role: str, text: str) -> str:
+def _count(value: JsonValue, text: str) -> str:
+    """`count=20` bounds a page, `count=name` counts by a field, `count=true` counts as well."""
+    if number_of(value) is not None:
+        return _limit(value, text)
+    return "flag" if value in _FLAG_VALUES or text in ("exact", "planned", "estimated") else "group"
+
+
+def _time(_value: JsonValue, text: str) -> str:
+    return "since" if instant(text) is not None else "filter"
+
+
+def _all(value: JsonValue, _text: str) -> str:
+    number = number_of(value)
+    return "neutral" if value in (False, "false", "0", 0, None, "no") or number == 1 and value != "1" else "all"
+
+
+def _expand(value: JsonValue, text: str) -> str:
+    if value in (False, "false", "0", 0, None, ""):
+        return "neutral"
+    deep = text.count("(") > 1 or any(part.count(".") > 1 for part in text.split(",")[:10])
+    return "nested" if deep else "expand"
+
+
+def _search(_value: JsonValue, text: str) -> str:
     if _AGGREGATES.search(text):
         return "group"
-    return "own" if _KEY_TERM.match(text) else role
+    return "own" if _KEY_TERM.match(text) else "search"
+
+
+def _filter(_value: JsonValue, text: str) -> str:
+    if _AGGREGATES.search(text):
+        return "group"
+    return "own" if _KEY_TERM.match(text) else "filter"
+
+
+_JUDGES: Final = {
+    "neutral": _neutral, "page": _page, "format": _format, "limit": _limit, "count": _count,
+    "time": _time, "all": _all, "expand": _expand, "search": _search, "filter": _filter,
+}  # fmt: skip
 
 
 def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
@@ -147,7 +283,7 @@ def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
         return "own" if text[0] == "e" else "keys"
     if "," in text or "|" in text:
         return "keys"
-    if any(mark in text for mark in "*%"):
+    if "*" in text or "%" in text:
         return "filter"
     words = [word for word in split_name(key) if word not in ("id", "ids", "key", "name")]
     if not words or words[-1] in _UNIQUE or not name:
@@ -158,9 +294,5 @@ def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
 
 _UNIQUE: Final = frozenset(
     "login username email slug sku isbn symbol hash handle uuid guid code ticker barcode ean path "
-    "uri url ip number digest fingerprint".split()
+    "uri url ip number digest fingerprint lat lon latitude longitude location".split()
 )
-
-
-def _flat(key: str) -> str:
-    return key.lower()

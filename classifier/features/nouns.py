@@ -63,9 +63,10 @@ render: render rendering pdf screenshot screenshots png thumbnail-generate trans
     preview-image chart convert conversion compile ocr
 search: search find lookup query select filter suggest autocomplete typeahead queries match
     explore discover browse nearby recommend recommendations related similar suggestions complete
-geo: route routes directions geocode geocoding reverse matrix isochrone isochrones isolines table
-    trip trips elevation nearest locate places optimization optimizedtrips tile tiles
-    directionsmatrix distancematrix
+geo: route routes directions geocode geocoding reverse elevation nearest locate places tile tiles
+    timezone maptile geolocate
+geo-heavy: matrix isochrone isochrones isolines isoline table trip trips optimization optimizedtrips
+    directionsmatrix distancematrix routematrix tsp vrp tours reachability
 job: job jobs task tasks run runs execution executions operation operations build builds batch
     batches import imports exportjob process processes workflow workflows pipeline pipelines
 tree: tree descendants ancestors hierarchy children subtree graph lineage dependencies

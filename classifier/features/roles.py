@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 from classifier.features.vocabulary import vocabulary
-from classifier.features.words import split_name
+from classifier.features.words import split_name, unaccented
 
 _TABLE: Final = """
 neutral: apikey token accesstoken appid appkey clientid clientsecret secret signature sig nonce jwt auth
@@ -19,12 +19,12 @@ neutral: apikey token accesstoken appid appkey clientid clientsecret secret sign
     parameters params options stats disablestats json xml jscmd loc mask meta keytype dc
 limit: limit size perpage pagesize first last take top maxresults n rows hitsperpage maxitems
     maxkeys num pagelength batchsize rpp maxcount itemsperpage resultsperpage pagelimit maxrows
-    rowlimit fetchsize maxrecords maxresultcount ps max k topk hits topp sysparmlimit
+    rowlimit fetchsize maxrecords maxresultcount ps max k topk hits topp sysparmlimit tamano adet anzahl limite taille cantidad tamanho
 page: page offset cursor after before startingafter endingbefore pagetoken nexttoken skip marker
     continue continuationtoken startat startindex pagenumber pageno startkey nextpagetoken
     pageindex start scrollid searchafter position pagination sort order orderby sortby sortorder
     ordering sorts direction sortfield sortdir descending ascending reverse skiptoken partition
-    delimiter sortbymetric desc asc pagina seite sortierung orden
+    delimiter sortbymetric desc asc pagina seite sortierung orden sayfa strona halaman strana sortuj yema yeshu
 time: from since starttime startdate begin fromdate datefrom timestart gte gt to end until
     endtime enddate todate dateto endat lte lt date period days range window duration daterange
     timerange lookback timeframe month year week day createdafter createdbefore updatedafter
@@ -50,6 +50,7 @@ watch: watch follow stream sse subscribe livestream poll
 key: lat lon lng latitude longitude coordinates coords latlng login username email host hostname
     path uri url ip domain filename file hash sku isbn slug symbol ticker uuid guid digest code
     handle channel point ref nr nummer numero codigo arn bibkeys titles title address
+count: count withcount countonly
 format: format output outputformat exportformat responseformat filetype contenttype rettype
 """
 _ROLES: Final = {
@@ -84,7 +85,7 @@ def role_of(key: str) -> str:
     """The role of an argument by its name, "" if the name says nothing."""
     inner = [piece for piece in re.split(r"[\[\]]+", key[:120]) if piece and not piece.isdigit()]
     name = inner[-1] if inner else key[:60]
-    flat = _NOT_LETTERS.sub("", name.lower())
+    flat = _NOT_LETTERS.sub("", unaccented(name).lower())
     if flat in _ROLES:
         return _ROLES[flat]
     words = split_name(name)

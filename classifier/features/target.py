@@ -6,8 +6,9 @@
 import re
 from typing import Final
 
-from classifier.features.intent import add_intent, rest_intent
+from classifier.features.intent import add_intent, rest_intent, verb_of
 from classifier.features.magnitudes import bucket
+from classifier.features.nouns import NOUNS
 from classifier.features.request import Parts
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_known, is_plural, split_name, stem
@@ -38,12 +39,32 @@ ACTION_GROUPS: Final = vocabulary("""
 """)
 
 
+_SUFFIX: Final = re.compile(r"(?<=\w)\.(json|xml|php|aspx?|jsp|cgi|fcgi|do)$", re.IGNORECASE)
+_FORMAT_NAMES: Final = frozenset(("json", "xml"))
+_CALL: Final = re.compile(r"([A-Za-z][\w.]{2,60})\((?:\w+=.*)?\)$")
+
+
+def unsuffixed(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """A path's segments without what only names the form of the answer: `/tickets.json`."""
+    if not segments:
+        return segments
+    last = _SUFFIX.sub("", segments[-1])
+    if last in _FORMAT_NAMES and len(segments) > 1:
+        return segments[:-1]
+    call = _CALL.match(last) if last.endswith(")") else None
+    if call and call[1][:1].islower():
+        last = call[1]
+    return segments if last == segments[-1] else (*segments[:-1], last)
+
+
 def is_id(segment: str) -> bool:
     """Whether a segment looks like a key by its characters alone."""
     if len(segment) > 64 and " " not in segment:
         return True
     if _VERSION.match(segment) and not segment.isdigit():
         return False
+    if segment == "/":
+        return True
     return _ID.match(segment[:80]) is not None
 
 
@@ -59,7 +80,10 @@ def kinds(segments: tuple[str, ...], method: str = "GET") -> list[str]:
         if (
             kind in ("word", "plural")
             and previous == "plural"
-            and _is_named_after(segment, segments[position - 1])
+            and (
+                _is_named_after(segment, segments[position - 1])
+                or _is_name(segment, segments[position - 1])
+            )
         ):
             kind = "key"
         found.append(kind)
@@ -78,6 +102,38 @@ def _is_named_after(segment: str, collection: str) -> bool:
         words[-1] == "id"
         or words[0] in ("my", "test", "example", "sample", "demo")
         or (noun == words[-1] != words[0])
+    )
+
+
+# What people name themselves: `/topics/orders` is one topic, `/users/orders` are orders.
+_NAMED: Final = vocabulary("""
+    topics indexes indices queues exchanges tables databases buckets namespaces pods deployments
+    models datasets repositories repos streams schemas keyspaces secrets configmaps vhosts
+    realms functions plugins modules packages tags branches images volumes networks keys
+    collections connectors subjects tubes flags variables lexicons dictionaries aliases
+    warehouses catalogs tablespaces graphs datastores kustomizations helmreleases applications
+    templates environments stacks registries caches feeds sensors vaults charts pipelines
+    workflows rooms channels stations classes types labels metrics domains zones clusters
+""")
+_QUALIFIERS: Final = vocabulary("""
+    available active inactive recent popular trending starred latest default current overview
+    summary archived deleted enabled disabled owned shared public private all mine list detail
+    details stats new top hot featured missing tree lookup values names ids info me self types
+    groups versions schemas models bulk batch query data metadata metrics events search
+""")
+
+
+def _is_name(segment: str, collection: str) -> bool:
+    """Whether a known word stands in the place of a name that somebody gave."""
+    if segment[:1].isupper() and collection.islower():
+        return True
+    return (
+        collection.lower() in _NAMED
+        and segment.islower()
+        and segment not in _QUALIFIERS
+        and segment not in NOUNS
+        and not segment.startswith(("_", "$", "."))
+        and not verb_of(split_name(segment)[0] if split_name(segment) else "")
     )
 
 
@@ -100,7 +156,8 @@ def _kind(segment: str, previous: str, position: int) -> str:
 
 def target_of(parts: Parts) -> tuple[tuple[str, ...], list[str]]:
     """The segments of a path with their kinds, without what only leads to the API."""
-    segments, found = parts.segments, kinds(parts.segments, parts.method)
+    segments = unsuffixed(parts.segments)
+    found = kinds(segments, parts.method)
     while len(segments) > 1 and (found[0] == "version" or segments[0].lower() in _PREFIXES):
         segments, found = segments[1:], found[1:]
     return segments, found
@@ -127,10 +184,11 @@ def read_target(parts: Parts, bag: dict[str, float]) -> str:
 
 def read_rest_intent(parts: Parts, bag: dict[str, float]) -> None:
     """Add verb and head of a request that names no operation otherwise."""
-    found = kinds(parts.segments, parts.method)
+    segments = unsuffixed(parts.segments)
+    found = kinds(segments, parts.method)
     literals = [
         segment.rsplit(":", 1)[-1] if found[at] == "word" else segment
-        for at, segment in enumerate(parts.segments)
+        for at, segment in enumerate(segments)
         if found[at] not in (*_KEYS, "version") and segment.lower() not in _PREFIXES
     ]
     keyed = bool(found) and found[-1] in _KEYS
