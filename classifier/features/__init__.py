@@ -23,12 +23,12 @@ def extract(view: RequestView) -> dict[str, float]:
     """Feature names and values of a request."""
     parts = take_apart(view)
     bag: dict[str, float] = {}
+    read_inference(parts, bag)
     protocol = read_queries(parts, bag)
     if protocol:
         _read_beside_query(parts, protocol, bag)
     else:
         _read_operation(parts, bag)
-    read_inference(parts, bag)
     read_body(parts, bag)
     return bag
 

@@ -48,7 +48,7 @@ def read_gist(
     thing, name = _thing(method, segments, found)
     if method in _WRITES:
         thing = _command(thing, segments, document) or thing
-    asked = _carried(parts) or _asked(parts, document, name)
+    asked = _prompted(bag) or _carried(parts) or _asked(parts, document, name)
     if method in _WRITES and _is_mass(segments, document):
         bag["gist=mass"] = _STRENGTH
         bag[f"gist=mass:{thing}"] = _STRENGTH
@@ -157,6 +157,14 @@ def noun_of(name: str) -> str:
     return ""
 
 
+def _prompted(bag: dict[str, float]) -> str:
+    """Whether a body talks to a model."""
+    if "ai=chat" in bag or "ai=media-part" in bag:
+        return "chat"
+    return "prompt" if "ai=prompt+model" in bag or "ai=prompt+model+tuning" in bag else ""
+
+
+_MAGIC: Final = ("%PDF", "/9j/", "iVBOR", "ID3", "PK\x03", "\x89PNG", "ÿØÿ", "RIFF", "OggS", "GIF8", "JVBER")
 _NUMBERS: Final = re.compile(r"[\d\s.,;eE+-]{3,200}")
 
 
@@ -168,7 +176,7 @@ def _carried(parts: Parts) -> str:
         return "multipart"
     if parts.lines:
         return "lines"
-    if not parts.text or parts.media.startswith(("image/", "audio/", "video/")):
+    if not parts.text or parts.text.startswith(_MAGIC) or parts.media.startswith(("image/", "audio/", "video/")):
         return "raw"
     if parts.text[:64].lstrip()[:1] == "<":
         return "xml"
@@ -187,7 +195,7 @@ def _asked(parts: Parts, document: JsonValue, name: str) -> str:
 _FLAG_VALUES: Final = (True, False, "true", "false", "0", "1", "yes", "no", "", None)
 _EXPORT_FORMATS: Final = frozenset("csv xlsx xls pdf zip parquet excel tsv jsonl ndjson avro".split())
 _WEIGHT: Final = (
-    "group", "huge", "all", "export", "nested", "expand", "range", "since", "many", "search",
+    "heavy", "render", "group", "huge", "all", "export", "nested", "expand", "since", "wild", "many", "search",
     "filter", "some", "keys", "watch", "own", "page", "foreign", "other", "flag",
 )  # fmt: skip
 
@@ -202,7 +210,7 @@ def _said(key: str, value: JsonValue, name: str, *, sole: bool) -> str:
     role = role_of(key)
     text = value[:300] if isinstance(value, str) else ""
     if not role:
-        return "flag" if value in _FLAG_VALUES else "other"
+        return _other(value, text)
     judge = _JUDGES.get(role)
     if judge:
         return judge(value, text)
@@ -211,6 +219,24 @@ def _said(key: str, value: JsonValue, name: str, *, sole: bool) -> str:
             return "neutral"
         return _keyed(key, value, text, name)
     return role
+
+
+_WILD: Final = re.compile(r"(?:i?like\.)?[*%]\S|.{0,80}\.\*")
+
+
+def _other(value: JsonValue, text: str) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "many" if len(value) > 20 else "some" if len(value) > 1 else "other"
+    if isinstance(value, list | dict):
+        return "other"
+    if value in _FLAG_VALUES:
+        return "flag"
+    return "wild" if _WILD.match(text) else "other"
+
+
+def _set(value: JsonValue, _text: str) -> str:
+    """A flag that costs much, if it is set."""
+    return "flag" if value in (False, "false", "0", 0, None, "no") else "heavy"
 
 
 def _neutral(_value: JsonValue, text: str) -> str:
@@ -258,18 +284,23 @@ def _expand(value: JsonValue, text: str) -> str:
 def _search(_value: JsonValue, text: str) -> str:
     if _AGGREGATES.search(text):
         return "group"
+    if _WILD.match(text):
+        return "wild"
     return "own" if _KEY_TERM.match(text) else "search"
 
 
 def _filter(_value: JsonValue, text: str) -> str:
     if _AGGREGATES.search(text):
         return "group"
+    if _WILD.match(text):
+        return "wild"
     return "own" if _KEY_TERM.match(text) else "filter"
 
 
 _JUDGES: Final = {
     "neutral": _neutral, "page": _page, "format": _format, "limit": _limit, "count": _count,
     "time": _time, "all": _all, "expand": _expand, "search": _search, "filter": _filter,
+    "heavy": _set, "render": _set,
 }  # fmt: skip
 
 

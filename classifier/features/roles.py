@@ -35,17 +35,20 @@ group: groupby group facet facets aggregate aggregates aggregation aggregations 
     dimensions dimension measures measure breakdown breakout breakouts granularity groupfield
     groups aggregatedby by agruparpor agrupar regrouperpar gruppierung gruppierennach bucketby
     facetfield groupbys pivot having distinct countby resolution timegrain histogram groupings
-    groupingsets agruparporcampos
+    groupingsets metrics measurements
 search: q query search term keyword keywords text searchterm buscar suche searchtext searchquery
     fulltext querystring phrase radius bbox bounds near within polygon geometry nearby input
     autocomplete prefix match jql cql busqueda recherche cerca
-filter: filter filters where condition conditions status state type predicate criteria category
+filter: selection filter filters where condition conditions status state type predicate criteria category
     filterexpression predicate selector wheres fq kind tag tags label labels labelselector
     fieldselector
 all: all full recursive deep recurse includeall everything depth deepscan list fullrefresh
     allversions expandall includedocs includedeleted
 expand: expand include embed populate appendtoresponse relations includes with sideload
     includerelated additionalfields joins with_related
+render: render renderjs screenshot screenshotfullpage javascript jsrender executejs
+heavy: optimize reindex rebuild vacuum compact forcemerge repack fullrefresh refit regenerate recompute
+    maxsegments
 watch: watch follow stream sse subscribe livestream poll
 key: lat lon lng latitude longitude coordinates coords latlng login username email host hostname
     path uri url ip domain filename file hash sku isbn slug symbol ticker uuid guid digest code
