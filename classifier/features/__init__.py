@@ -42,9 +42,9 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
         read_rest_verb(parts, shape, bag)
         read_rest_intent(parts, bag)
     document = argument_document(parts)
+    read_arguments(parts, document, bag)
     if not protocol:
         read_gist(parts, *target_of(parts), document, bag)
-    read_arguments(parts, document, bag)
     read_document(document, bag)
     _cross(bag)
 

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from classifier.features.argument_values import number_of
-from classifier.features.intent import intent_of, verb_of
+from classifier.features.intent import head_of, intent_of, verb_of
 from classifier.features.magnitudes import instant
 from classifier.features.nouns import NOUNS
 from classifier.features.request import Parts
@@ -45,6 +45,9 @@ def read_gist(
 ) -> None:
     """Add the gist: method, kind of thing, how much is asked; and the pairs among them."""
     method = parts.method
+    if method in ("HEAD", "OPTIONS"):
+        bag["gist=HEAD"] = _STRENGTH
+        return
     thing, name = _thing(method, segments, found)
     if method in _WRITES:
         thing = _command(thing, segments, document) or thing
@@ -54,7 +57,31 @@ def read_gist(
         bag[f"gist=mass:{thing}"] = _STRENGTH
     bag[f"gist={method}:{thing}"] = _STRENGTH
     bag[f"asked={method}:{asked}"] = _STRENGTH
+    if asked == "since":
+        asked = _since(bag)
     bag[f"gist={method}:{thing}:{asked}"] = _STRENGTH
+    owner = _owner(segments, found, name)
+    if owner:
+        bag[f"gist={method}:{thing}<{owner}"] = 1.0
+
+
+def _since(bag: dict[str, float]) -> str:
+    """How long a range of time is."""
+    if not _SHORT.isdisjoint(bag):
+        return "since-short"
+    return "since-open" if "span=open" in bag or "span.log" not in bag else "since-long"
+
+
+_SHORT: Final = frozenset(("span=hours", "span=day", "span=week"))
+
+
+def _owner(segments: tuple[str, ...], found: list[str], name: str) -> str:
+    """The kind of thing the named one stands under, "" at the top."""
+    literals = [s for s, kind in zip(segments, found, strict=True) if kind not in (*_KEYS, "version")]
+    if len(literals) < 2 or not name:
+        return ""
+    words = split_name(literals[-2])
+    return noun_of(literals[-2]) or (head_of(words[-1]) if words else "")
 
 
 def _thing(method: str, segments: tuple[str, ...], found: list[str]) -> tuple[str, str]:
@@ -207,7 +234,7 @@ def _arguments(parts: Parts, document: JsonValue) -> Iterable[tuple[str, JsonVal
 
 
 def _said(key: str, value: JsonValue, name: str, *, sole: bool) -> str:
-    role = role_of(key)
+    role = "group" if key == "$group" else role_of(key)
     text = value[:300] if isinstance(value, str) else ""
     if not role:
         return _other(value, text)
@@ -255,7 +282,7 @@ def _limit(value: JsonValue, text: str) -> str:
     number = number_of(value)
     if number is None:
         return "huge" if text.lower() in ("all", "max", "none", "unlimited") else "other"
-    return "huge" if number == 0 or number > 999 else "page"
+    return "huge" if number == 0 or number > 1000 else "page"
 
 
 def _count(value: JsonValue, text: str) -> str:
@@ -317,7 +344,7 @@ def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
     if "*" in text or "%" in text:
         return "filter"
     words = [word for word in split_name(key) if word not in ("id", "ids", "key", "name")]
-    if not words or words[-1] in _UNIQUE or not name:
+    if not words or words[-1] in _UNIQUE or not name or key.endswith(("s", "S")):
         return "own"
     nouns = {stem(word) for word in split_name(name)}
     return "own" if stem(words[0]) in nouns or not is_plural(name) else "foreign"

@@ -31,9 +31,9 @@ time: from since starttime startdate begin fromdate datefrom timestart gte gt to
     updatedsince modifiedsince starttimestamp endtimestamp fromtime totime datestart dateend
     statsperiod von bis desde hasta inicio fin debut kaishi jieshu baslangic bitis dari sampai
     mindate maxdate asof interval step periods history hours minutes seconds
-group: groupby group facet facets aggregate aggregates aggregation aggregations agg aggs apply rollup
+group: groupby facet facets aggregate aggregates aggregation aggregations agg aggs apply rollup
     dimensions dimension measures measure breakdown breakout breakouts granularity groupfield
-    groups aggregatedby by agruparpor agrupar regrouperpar gruppierung gruppierennach bucketby
+    aggregatedby by agruparpor agrupar regrouperpar gruppierung gruppierennach bucketby
     facetfield groupbys pivot having distinct countby resolution timegrain histogram groupings
     groupingsets metrics measurements
 search: q query search term keyword keywords text searchterm buscar suche searchtext searchquery
@@ -52,7 +52,7 @@ heavy: optimize reindex rebuild vacuum compact forcemerge repack fullrefresh ref
 watch: watch follow stream sse subscribe livestream poll
 key: lat lon lng latitude longitude coordinates coords latlng login username email host hostname
     path uri url ip domain filename file hash sku isbn slug symbol ticker uuid guid digest code
-    handle channel point ref nr nummer numero codigo arn bibkeys titles title address
+    handle idlist list_ids channel point ref nr nummer numero codigo arn bibkeys titles title address
 count: count withcount countonly
 format: format output outputformat exportformat responseformat filetype contenttype rettype
 """
