@@ -10,7 +10,7 @@ from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
 from classifier.features.documents import read_document
-from classifier.features.gist import read_gist
+from classifier.features.gist import read_call_gist, read_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
 from classifier.features.modifiers import read_bounds, read_modifier
@@ -43,7 +43,9 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
         read_rest_intent(parts, bag)
     document = argument_document(parts)
     read_arguments(parts, document, bag)
-    if not protocol:
+    if protocol:
+        read_call_gist(parts, document, bag)
+    else:
         read_gist(parts, *target_of(parts), document, bag)
     read_document(document, bag)
     _cross(bag)

@@ -65,6 +65,29 @@ def read_gist(
         bag[f"gist={method}:{thing}<{owner}"] = 1.0
 
 
+def read_call_gist(parts: Parts, document: JsonValue, bag: dict[str, float]) -> None:
+    """Add the gist of a call whose operation was read before: `call=` says which."""
+    thing = next((name[5:] for name in bag if name.startswith("call=")), "none")
+    asked = _prompted(bag) or _asked(parts, document, "")
+    if asked == "since":
+        asked = _since(bag)
+    bag[f"asked=call:{asked}"] = _STRENGTH
+    bag[f"gist=call:{thing}:{asked}"] = _STRENGTH
+
+
+def thing_of_call(name: str) -> str:
+    """The kind of thing an operation's name asks for: `GetStatus` a status, `listUsers` a list."""
+    verb, head, number = intent_of(name)
+    if verb not in ("get", "list", "describe", "none"):
+        return f"do-{verb}"
+    kind = noun_of(name)
+    if kind:
+        return f"{kind}-{number}" if kind in ("feed", "small") else kind
+    if verb == "none":
+        return f"none-{head}"
+    return "list" if verb == "list" or is_plural(name) or number != "one" else "one"
+
+
 def _since(bag: dict[str, float]) -> str:
     """How long a range of time is."""
     if not _SHORT.isdisjoint(bag):
