@@ -24,7 +24,7 @@ from classifier.features.roles import role_of
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_plural, split_name, stem
 
-_STRENGTH: Final = 1.5
+_STRENGTH: Final = 1.2
 _KEYS: Final = ("id", "key")
 _WRITES: Final = ("POST", "PUT", "PATCH")
 _COORDINATES: Final = re.compile(r"-?\d{1,3}\.\d+,-?\d{1,3}\.\d")

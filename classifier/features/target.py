@@ -174,7 +174,7 @@ def read_target(parts: Parts, bag: dict[str, float]) -> str:
     bag[f"ids={min(3, sum(kind in _KEYS for kind in found))}"] = 1.0
     bag["depth"] = min(8, len(segments)) / 4
     if segments:
-        _last_words(segments, found, method, bag)
+        _last_words(segments, found, bag)
         _path_words(segments[:-1], found[:-1], bag)
         if segments[-1].count(";") or segments[-1].count(",") > 1:
             count = segments[-1].count(";") + segments[-1].count(",")
@@ -235,9 +235,7 @@ def _shape(  # noqa: PLR0911 - a list of cases
     return under + ("list" if kind == "plural" else "word")
 
 
-def _last_words(
-    segments: tuple[str, ...], found: list[str], method: str, bag: dict[str, float]
-) -> None:
+def _last_words(segments: tuple[str, ...], found: list[str], bag: dict[str, float]) -> None:
     """The words of the last literal segment, and whether a key follows it."""
     position = next((i for i in reversed(range(len(found))) if found[i] not in _KEYS), None)
     if position is None:
@@ -250,7 +248,6 @@ def _last_words(
         seen.update(groups(word))
     for group in seen:
         bag[f"{place}={group}"] = 1.0
-        bag[f"{method}&{place}={group}"] = 1.0
     if place == "last" and not seen:
         bag["last=unknown"] = 1.0
     if position > 0:
