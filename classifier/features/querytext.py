@@ -71,7 +71,8 @@ _FILTER_STAGE: Final = vocabulary("where filter search range fields project keep
 
 def read_query_text(text: str, bag: dict[str, float]) -> bool:
     """Add the features of a query in a language that is told by its text; False if it is none."""
-    text = text[:_MAX_CHARS]
+    # Patterns begin with blanks: a long run of them would be walked by each.
+    text = text.lstrip()[:_MAX_CHARS]
     if _is_sparql(text):
         _sparql(text, bag)
     elif not _GREMLIN.search(text[:400]) and read_dialect(text, bag):
