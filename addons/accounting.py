@@ -58,7 +58,7 @@ class Active:
         """What the client is told about the decision."""
         decided = self.classification
         return (
-            ("x-slb-label", decided.label.value),
+            ("x-slb-label", decided.label),
             ("x-slb-source", decided.source.value),
             ("x-slb-decision-id", self.decision_id),
         )

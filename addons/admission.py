@@ -18,7 +18,7 @@ from typing import Protocol
 from addons.health import Outcome
 from addons.pool import Lease, Pool, Worker
 from addons.routing import NO_WORKER, Rejection
-from classifier.contracts import Label
+from classifier.contracts import LABELS, Label
 
 POOL_FULL = Rejection(503, "pool_full", "All workers are busy. Try again.", retry_after_seconds=1)
 
@@ -58,7 +58,7 @@ class Admission:
         self._observer = observer
         self._policy = AdmissionPolicy()
         self._routes: dict[Label, tuple[Pool, ...]] = {}
-        self._queues: dict[Label, _Queue] = {label: {} for label in Label}
+        self._queues: dict[Label, _Queue] = {label: {} for label in LABELS}
         self._serving: set[Label] = set()
 
     def take_over(self, pools: Mapping[Label, Pool], policy: AdmissionPolicy) -> None:
@@ -152,7 +152,7 @@ class Admission:
             queue.pop(waiter, None)
 
     def _counted(self, origin: Label, lease: Lease | Rejection) -> Lease | Rejection:
-        if isinstance(lease, Lease) and lease.pool.label is not origin:
+        if isinstance(lease, Lease) and lease.pool.label != origin:
             self._observer.spilled(origin, lease.pool.label)
         return lease
 

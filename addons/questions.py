@@ -18,7 +18,7 @@ from typing import Protocol
 
 from addons.turns import Turns
 from classifier.client import FAILURE_REASONS, ClassifierError
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import Classification, Label, ReasonCode, RequestView, Source
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ FALLBACK_REASONS = tuple(dict.fromkeys((*FAILURE_REASONS, *FallbackReason)))
 
 def fallback(reason: str) -> Classification:
     """The decision that stands in for one: general, known to be no more than a default."""
-    return Classification(Label.GENERAL, 0.0, Source.FALLBACK, reason)
+    return Classification(Label.GENERAL, 0.0, Source.FALLBACK, reason, code=ReasonCode(reason))
 
 
 def failure_text(error: Exception) -> str:

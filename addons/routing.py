@@ -24,7 +24,7 @@ RESERVED_PREFIX = "x-slb-"
 def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
     """What the worker is told about the decision."""
     return (
-        (ROUTE_LABEL_HEADER, decided.label.value),
+        (ROUTE_LABEL_HEADER, decided.label),
         (ROUTE_CONFIDENCE_HEADER, f"{decided.confidence:.3f}"),
         (ROUTE_SOURCE_HEADER, decided.source.value),
     )

@@ -29,7 +29,7 @@ from addons.health import Reason, State
 from addons.pool import Pool
 from addons.routing import REJECTION_CODES, Rejection
 from addons.upstream import Fault
-from classifier.contracts import Classification, Label, Source
+from classifier.contracts import LABELS, Classification, Label, Source
 
 COVERAGE_WINDOW = 1_024
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
@@ -153,8 +153,8 @@ class Telemetry:
         )
         self._requests = {
             (label, pool, status_class): requests.labels(label, pool, status_class)
-            for label in Label
-            for pool in Label
+            for label in LABELS
+            for pool in LABELS
             for status_class in STATUS_CLASSES
         }
         decisions = Counter(
@@ -162,9 +162,9 @@ class Telemetry:
         )
         self._decisions = {
             (label, source): decisions.labels(label, source)
-            for label in Label
+            for label in LABELS
             for source in Source
-            if source is not Source.FALLBACK or label is Label.GENERAL
+            if source is not Source.FALLBACK or label == Label.GENERAL
         }
         fallbacks = Counter(
             "slb_fallbacks_total",
@@ -186,7 +186,7 @@ class Telemetry:
             buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self._request_seconds = {label: seconds.labels(label) for label in Label}
+        self._request_seconds = {label: seconds.labels(label) for label in LABELS}
         rejections = Counter(
             "slb_rejections_total",
             "Requests that the proxy answered itself, by the code of its answer.",
@@ -208,7 +208,9 @@ class Telemetry:
             registry=self.registry,
         )
         self._ejections = {
-            (label, reason): ejections.labels(label, reason) for label in Label for reason in Reason
+            (label, reason): ejections.labels(label, reason)
+            for label in LABELS
+            for reason in Reason
         }
         spills = Counter(
             "slb_spills_total",
@@ -218,8 +220,8 @@ class Telemetry:
         )
         self._spills = {
             (origin, target): spills.labels(origin, target)
-            for origin in Label
-            for target in Label
+            for origin in LABELS
+            for target in LABELS
             if origin is not target
         }
         self._covered: deque[bool] = deque(maxlen=COVERAGE_WINDOW)

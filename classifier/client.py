@@ -5,13 +5,21 @@ checked against the contract.
 """
 
 import asyncio
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
 import httpx
 from pydantic import ValidationError
 
-from classifier.contracts import Classification, ClassifyRequest, ClassifyResponse, RequestView
+from classifier.contracts import (
+    LABELS,
+    Classification,
+    ClassifyRequest,
+    ClassifyResponse,
+    Label,
+    RequestView,
+)
 
 MAX_ANSWER_BYTES = 65_536
 
@@ -71,6 +79,7 @@ class ClassifierClient:
         *,
         timeout_seconds: float,
         max_connections: int,
+        labels: Collection[Label] = LABELS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Prepare a client; nothing is connected yet.
@@ -79,9 +88,11 @@ class ClassifierClient:
             base_url: Where the service listens, without a path.
             timeout_seconds: Longest time for a whole call, however slowly the answer trickles.
             max_connections: Most connections to the service at once.
+            labels: Those that can be routed; any other is no usable answer.
             transport: Stands in for the network, in tests.
         """
         self._timeout_seconds = timeout_seconds
+        self._labels = frozenset(labels)
         self._http = httpx.AsyncClient(
             base_url=base_url,
             # The whole call has one deadline, below; httpx's own are for single operations.
@@ -115,11 +126,15 @@ class ClassifierClient:
         except httpx.HTTPError as exc:
             raise ClassifierUnreachableError(type(exc).__name__) from exc
         try:
-            return ClassifyResponse.model_validate_json(answer).classification()
+            decided = ClassifyResponse.model_validate_json(answer).classification()
         except ValidationError as exc:
             # The answer itself stays out of the message: it may repeat the payload.
             msg = f"{exc.error_count()} faults in the answer"
             raise ClassifierAnswerError(msg) from None
+        if decided.label not in self._labels:
+            msg = "a label without a pool"
+            raise ClassifierAnswerError(msg)
+        return decided
 
     async def _post(self, question: str) -> bytes:
         # Not compressed: a small answer could become a large one.

@@ -9,13 +9,15 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, override
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 MAX_PAYLOAD_BYTES = 1_048_576
 """The largest payload `POST /classify` takes; callers send a prefix of longer bodies."""
@@ -37,20 +39,110 @@ SEMANTIC_HEADERS = frozenset({
 """Request headers that say what is asked for. No other header reaches the classifier."""
 
 
-class Label(StrEnum):
-    """What it costs to serve a request; the values are stable and public."""
+LABEL_PATTERN = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+MAX_LABEL_CHARS = 40
+_LABEL = re.compile(LABEL_PATTERN)
 
-    FAST_PATH = "fast-path"
-    GENERAL = "general"
-    HIGH_COMPUTE = "high-compute"
+
+class Label(str):
+    """What it costs to serve a request: one of the three in `LABELS`, or an operator's own.
+
+    A string that is known to be a label: lower-case words joined by `-`. Stable and public.
+    """
+
+    __slots__ = ()
+
+    FAST_PATH: ClassVar["Label"]
+    GENERAL: ClassVar["Label"]
+    HIGH_COMPUTE: ClassVar["Label"]
+
+    def __new__(cls, name: str) -> "Label":
+        """The label of that name; the same object each time for the three of `LABELS`.
+
+        Raises:
+            ValueError: If no label can be called so.
+        """
+        if (known := _KNOWN.get(name)) is not None:
+            return known
+        if len(name) > MAX_LABEL_CHARS or not _LABEL.fullmatch(name):
+            msg = f"{name[:60]!r} is no label; write lower-case words joined by -, like batch-jobs"
+            raise ValueError(msg)
+        return super().__new__(cls, name)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        """A string on the wire."""
+        del source, handler
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Label, (str(self),))
+
+
+_KNOWN: dict[str, Label] = {}
+LABELS = tuple(Label(name) for name in ("fast-path", "general", "high-compute"))
+"""The labels that need no file."""
+_KNOWN.update({str(label): label for label in LABELS})
+Label.FAST_PATH, Label.GENERAL, Label.HIGH_COMPUTE = LABELS
 
 
 class Source(StrEnum):
     """Who decided. An answer out of a cache keeps the source that first gave it."""
 
     LOCAL = "local"
+    """The embedded model."""
     LLM = "llm"
+    RULE = "rule"
+    """A rule of the operator's."""
+    EXAMPLE = "example"
+    """The request is like an example that the operator gave for a label."""
+    OVERRIDE = "override"
+    """A trusted client said it in a header."""
     FALLBACK = "fallback"
+    """Nobody; `general` stands in for a decision."""
+
+
+class ReasonCode(StrEnum):
+    """Why a request has its label: a closed set, for programs, filters and statistics."""
+
+    # What the embedded model went by most.
+    HEALTH = "health"
+    METADATA = "metadata"
+    LOOKUP = "lookup"
+    FIELDS = "fields"
+    STATUS = "status"
+    LIST = "list"
+    SEARCH = "search"
+    WRITE = "write"
+    AUTH = "auth"
+    QUERY = "query"
+    AGGREGATION = "aggregation"
+    SCAN = "scan"
+    JOIN = "join"
+    NESTING = "nesting"
+    RANGE = "range"
+    BULK = "bulk"
+    EXPORT = "export"
+    JOB = "job"
+    INFERENCE = "inference"
+    MEDIA = "media"
+    OTHER = "other"
+    UNCLEAR = "unclear"
+    # Other sources.
+    LLM = "llm"
+    RULE = "rule"
+    EXAMPLE = "example"
+    OVERRIDE = "override"
+    # Why there was no decision.
+    TIMEOUT = "timeout"
+    QUEUE = "queue"
+    SATURATED = "saturated"
+    BREAKER_OPEN = "breaker_open"
+    INTERNAL = "internal"
+    UNREACHABLE = "unreachable"
+    BAD_STATUS = "bad_status"
+    BAD_ANSWER = "bad_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +184,9 @@ class Classification:
         reason: One short sentence for an operator; never holds payload text.
         provisional: A better answer is on its way: use this one, but do not keep it.
         cached: It came out of a cache.
+        code: The reason as one word of a closed set.
+        weighed: What spoke most for the label: names of the model's features (a closed set, never
+            payload text) and their weight in log-odds, the heaviest first.
     """
 
     label: Label
@@ -100,6 +195,8 @@ class Classification:
     reason: str
     provisional: bool = False
     cached: bool = False
+    code: ReasonCode = ReasonCode.UNCLEAR
+    weighed: tuple[tuple[str, float], ...] = ()
 
 
 def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -209,14 +306,29 @@ class ClassifyRequest(BaseModel):
         )
 
 
+class WeighedFeature(BaseModel):
+    """What spoke for a label, and how much."""
+
+    feature: Annotated[str, Field(max_length=100)]
+    weight: Annotated[float, Field(description="log-odds", allow_inf_nan=False)]
+
+
+MAX_WEIGHED_FEATURES = 8
+
+
 class ClassifyResponse(BaseModel):
     """Answer of `POST /classify`."""
 
-    label: Label
+    label: Annotated[Label, Field(json_schema_extra={"examples": list(LABELS)})]
     confidence: Annotated[float, Field(ge=0, le=1)]
     # A service that cannot decide says so by its status: a fallback is the caller's to make.
-    source: Literal[Source.LOCAL, Source.LLM]
+    source: Literal[Source.LOCAL, Source.LLM, Source.RULE, Source.EXAMPLE]
     reasoning: Annotated[str, Field(max_length=1_000)]
+    reason_code: ReasonCode = ReasonCode.UNCLEAR
+    features: Annotated[
+        list[WeighedFeature],
+        Field(max_length=MAX_WEIGHED_FEATURES, description="what spoke most for the label"),
+    ] = Field(default_factory=list)
     latency_ms: Annotated[float, Field(ge=0, description="time spent inside the classifier")]
     cached: bool = False
     provisional: Annotated[
@@ -238,6 +350,11 @@ class ClassifyResponse(BaseModel):
             confidence=decided.confidence,
             source=decided.source,
             reasoning=decided.reason,
+            reason_code=decided.code,
+            features=[
+                WeighedFeature(feature=feature, weight=round(weight, 3))
+                for feature, weight in decided.weighed[:MAX_WEIGHED_FEATURES]
+            ],
             latency_ms=latency_ms,
             cached=decided.cached,
             provisional=decided.provisional,
@@ -252,4 +369,6 @@ class ClassifyResponse(BaseModel):
             reason=self.reasoning,
             provisional=self.provisional,
             cached=self.cached,
+            code=self.reason_code,
+            weighed=tuple((one.feature, one.weight) for one in self.features),
         )

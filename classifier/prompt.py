@@ -6,9 +6,9 @@ The request stands in the prompt as an excerpt with secrets masked, fenced, and 
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from classifier.contracts import Label, RequestView
+from classifier.contracts import LABELS, Label, RequestView
 from classifier.redaction import excerpt, shown_path
 
 INSTRUCTIONS = """\
@@ -27,10 +27,17 @@ repeats no value of the request."""
 FENCE = re.compile(r"<\s*/?\s*request\s*/?\s*>", re.IGNORECASE)
 
 
+def _checked_label(label: Label) -> Label:
+    if label not in LABELS:
+        msg = "not one of the labels"
+        raise ValueError(msg)
+    return label
+
+
 class Verdict(BaseModel):
     """What the LLM has to answer."""
 
-    label: Label
+    label: Annotated[Label, AfterValidator(_checked_label)]
     confidence: Annotated[float, Field(ge=0, le=1)]
     reasoning: str
 
@@ -43,7 +50,7 @@ ANSWER_FORMAT: dict[str, Any] = {
         "schema": {
             "type": "object",
             "properties": {
-                "label": {"type": "string", "enum": [str(label) for label in Label]},
+                "label": {"type": "string", "enum": [str(label) for label in LABELS]},
                 "confidence": {"type": "number", "minimum": 0, "maximum": 1},
                 "reasoning": {"type": "string"},
             },

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from classifier.contracts import Label
+from classifier.contracts import LABELS
 from dashboard.decisions import DecisionLog, parse_decision
 from dashboard.figures import (
     RECENT_SECONDS,
@@ -31,8 +31,8 @@ class ChartPoint:
 
     Attributes:
         time: Seconds since the epoch.
-        rates: Requests per second, in the order of `Label`.
-        latencies: p50 and p99 seconds of each pool in turn, in the order of `Label`.
+        rates: Requests per second, in the order of `LABELS`.
+        latencies: p50 and p99 seconds of each pool in turn, in the order of `LABELS`.
     """
 
     time: float
@@ -163,11 +163,11 @@ def _llm_state(body: bytes) -> str | None:
 def _point(time: float, proxy: ProxyFigures | None) -> ChartPoint:
     rates = proxy.per_second if proxy else None
     latencies: list[float | None] = []
-    for label in Label:
+    for label in LABELS:
         seen = proxy.latency.get(label) if proxy else None
         latencies += [seen.p50.seconds, seen.p99.seconds] if seen else [None, None]
     return ChartPoint(
         time,
-        tuple(None if rates is None else rates.get(label, 0.0) for label in Label),
+        tuple(None if rates is None else rates.get(label, 0.0) for label in LABELS),
         tuple(latencies),
     )

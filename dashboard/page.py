@@ -6,7 +6,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
-from classifier.contracts import Label
+from classifier.contracts import LABELS
 from dashboard import display
 from dashboard.follow import Filter, Follower
 from dashboard.health import Endpoint, State
@@ -17,7 +17,7 @@ from dashboard.widgets import HealthChips, Line, LiveChart, Tail, Text, TileCard
 
 TITLE = "Semantic load balancer"
 THEMES: dict[str, bool | None] = {"auto": None, "light": False, "dark": True}
-COLORS = {label: f"--slb-{label}" for label in Label}
+COLORS = {label: f"--slb-{label}" for label in LABELS}
 WORKER_COLUMNS = (
     ("pool", "Pool", "left"),
     ("worker", "Worker", "left"),
@@ -95,10 +95,10 @@ class Page:
 
     def _build_charts(self, refresh_seconds: float) -> None:
         span = CHART_POINTS * refresh_seconds
-        rates = [Line(label, COLORS[label]) for label in Label]
+        rates = [Line(label, COLORS[label]) for label in LABELS]
         latencies = [
             Line(label, COLORS[label], dashed=name == "p50", detail=name)
-            for label in Label
+            for label in LABELS
             for name in ("p50", "p99")
         ]
         with ui.element("section").classes("charts").props('aria-label="Charts"'):
@@ -131,7 +131,7 @@ class Page:
         with ui.element("section").classes("panel decisions") as self._tail_panel:
             with ui.element("div").classes("tail-bar"):
                 Text("h2", "Decisions")
-                choices = {"": "all", **{str(label): str(label) for label in Label}}
+                choices = {"": "all", **{str(label): str(label) for label in LABELS}}
                 self._label = ui.toggle(choices, value="", on_change=self._filter)
                 self._label.props('dense flat no-caps aria-label="Filter by label"')
                 self._search = ui.input(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from classifier.contracts import Label, Source
+from classifier.contracts import LABELS, Source
 from dashboard import display
 from dashboard.figures import RECENT_SECONDS, ClassifierFigures, ProxyFigures
 from dashboard.health import Endpoint
@@ -17,7 +17,6 @@ COVERAGE_BAD_RATIO = 0.90
 
 FAULTS = ("5xx", "none")
 ANSWERS = {"2xx, 3xx": ("1xx", "2xx", "3xx"), "4xx": ("4xx",), "5xx or none": FAULTS}
-LABELS: tuple[str, ...] = tuple(Label)
 RECENT = f"{RECENT_SECONDS:.0f} s"
 LLM_WORDS = {
     "available": ("up", "asked when the local model is unsure"),

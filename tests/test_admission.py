@@ -11,7 +11,7 @@ from addons.admission import POOL_FULL, Admission, AdmissionPolicy
 from addons.health import Check, Outcome, Reason
 from addons.pool import Lease, Pool, PoolPolicy, Worker
 from addons.routing import NO_WORKER
-from classifier.contracts import Label
+from classifier.contracts import LABELS, Label
 
 FAST, GENERAL, HEAVY = Label.FAST_PATH, Label.GENERAL, Label.HIGH_COMPUTE
 PATIENT = AdmissionPolicy(queue_requests=100, queue_seconds=10)
@@ -35,7 +35,7 @@ class Door:
                 before=before.get(label),
                 watcher=self,
             )
-            for label in Label
+            for label in LABELS
         }
         self.admission.take_over(self.pools, policy)
 
@@ -447,7 +447,7 @@ async def test_a_worker_whose_ejection_ends_while_others_are_served_loses_nobody
             clock=lambda: now[0],
             watcher=door,
         )
-        for label in Label
+        for label in LABELS
     }
     door.pools = pools
     door.admission.take_over(pools, PATIENT)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from classifier.contracts import Label
+from classifier.contracts import LABELS
 from dashboard.figures import RATE_SECONDS, RECENT_SECONDS
 from dashboard.health import Endpoint, EndpointError, State
 from dashboard.monitor import CHART_POINTS, Monitor
@@ -101,7 +101,7 @@ def test_a_failed_scrape_is_a_gap_and_not_a_zero() -> None:
 
     rates = [point.rates[0] for _, point in monitor.points.since(0)]
     assert rates == [None, 10.0, None, None]  # The first after a gap has nothing to compare with.
-    assert monitor.points.since(0)[2][1].latencies == (None,) * 2 * len(Label)
+    assert monitor.points.since(0)[2][1].latencies == (None,) * 2 * len(LABELS)
 
 
 def test_a_failure_keeps_the_last_figures_and_says_since_when() -> None:

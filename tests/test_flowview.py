@@ -16,7 +16,7 @@ from addons import flowview, http1
 from addons.exchange import Exchange
 from addons.pool import Worker
 from addons.routing import NO_WORKER
-from classifier.contracts import SEMANTIC_HEADERS, Classification, Label, Source
+from classifier.contracts import LABELS, SEMANTIC_HEADERS, Classification, Label, Source
 
 HEAVY = Classification(Label.HIGH_COMPUTE, 0.913, Source.LOCAL, "aggregation over a table")
 WORKER = Worker("http", "localhost", 9002)
@@ -174,7 +174,7 @@ def test_a_label_from_the_cache_is_told_as_one() -> None:
 
 
 def test_markers_are_emoji_that_mitmproxy_knows() -> None:
-    assert set(flowview.MARKERS) == set(Label)
+    assert set(flowview.MARKERS) == set(LABELS)
     assert set(flowview.MARKERS.values()) <= set(emoji.emoji)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from classifier.contracts import Label, RequestView, Source
+from classifier.contracts import LABELS, Label, RequestView, Source
 from classifier.llm import (
     BAD_ANSWERS_UNTIL_ABSENT,
     Llm,
@@ -55,7 +55,7 @@ async def test_ollama_is_held_to_the_schema_of_the_answer(ollama) -> None:
 
     sent = ollama.chats[0]
     assert sent["model"] == "tiny"
-    assert sent["format"]["properties"]["label"]["enum"] == [str(label) for label in Label]
+    assert sent["format"]["properties"]["label"]["enum"] == [str(label) for label in LABELS]
     assert sent["options"]["temperature"] == 0
     assert sent["stream"] is False
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier.contracts import Label, RequestView, Source
+from classifier.contracts import LABELS, Label, RequestView, Source
 from classifier.local_model import LocalModel
 
 MODEL = LocalModel.load()
@@ -115,7 +115,7 @@ def test_the_reason_is_one_short_line() -> None:
 def test_64_kb_of_anything_is_answered(unit: str, media: str) -> None:
     body = (unit * MANY)[:MANY]
     for path in ("/graphql", f"/x?query={body[:4000]}"):
-        assert MODEL.classify(view("POST", path, body, media)).label in Label
+        assert MODEL.classify(view("POST", path, body, media)).label in LABELS
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_64_kb_of_anything_is_answered(unit: str, media: str) -> None:
 )
 def test_broken_encodings_and_numbers_are_answered(body: bytes) -> None:
     asked = RequestView("POST", "/%zz%f/%", "application/json", (), body, len(body))
-    assert MODEL.classify(asked).label in Label
+    assert MODEL.classify(asked).label in LABELS
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -171,7 +171,7 @@ JSON = st.recursive(
     )
 )  # fmt: skip
 def test_no_json_makes_it_raise(body: dict[str, object]) -> None:
-    assert MODEL.classify(view("POST", "/api", body)).label in Label
+    assert MODEL.classify(view("POST", "/api", body)).label in LABELS
 
 
 def test_a_broken_artifact_is_refused() -> None:

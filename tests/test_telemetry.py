@@ -11,7 +11,7 @@ from addons.feed import MAX_SUBSCRIBERS, SUBSCRIBER_BACKLOG, DecisionFeed, TooMa
 from addons.health import Check, Outcome, Reason
 from addons.pool import Pool, Worker
 from addons.telemetry import Gauges, Telemetry, status_class
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import LABELS, Classification, Label, RequestView, Source
 
 SURE = Classification(Label.FAST_PATH, 0.95, Source.LOCAL, "point lookup")
 VIEW = RequestView("GET", "/users/1?token=canary")
@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def book():
     clock, telemetry = Clock(), Telemetry()
-    pools = {label: Pool(label, [Worker("http", "w", 80)]) for label in Label}
+    pools = {label: Pool(label, [Worker("http", "w", 80)]) for label in LABELS}
     ledger = Ledger(DecisionFeed(3), telemetry, clock=clock, wall_clock=lambda: 5_000.0)
     return ledger, telemetry, pools, clock
 

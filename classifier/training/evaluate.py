@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score
 
+from classifier.contracts import LABELS
 from classifier.local_model import LocalModel
 from classifier.training.model import (
-    LABELS,
     Floats,
     Indices,
     Table,

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # no stubs are published with it
 from sklearn.linear_model import LogisticRegression
 
-from classifier.contracts import Label
+from classifier.contracts import LABELS
 from classifier.features import extract
 from classifier.training import drills
 from classifier.training.rows import RECORDED, Row
 from classifier.training.siblings import group_of
 
-LABELS: Final = tuple(Label)
 _MIN_GROUPS: Final = 2
 _PENALTY: Final = 0.3  # inverse strength
 _DEBATABLE_WEIGHT: Final = 0.4

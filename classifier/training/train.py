@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from classifier.contracts import LABELS
 from classifier.training.model import (
-    LABELS,
     Floats,
     Table,
     fit,
