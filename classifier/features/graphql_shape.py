@@ -462,8 +462,8 @@ def _number(value: JsonValue) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        # First the smaller one: whole numbers of JSON may be too large for a float.
-        return float(min(value, 1e9))
+        # Bounded first: whole numbers of JSON may be too large for a float.
+        return float(max(-1e9, min(value, 1e9)))
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     return None
