@@ -262,7 +262,7 @@ def _asked(parts: Parts, document: JsonValue, name: str) -> str:
 
 _FLAG_VALUES: Final = (True, False, "true", "false", "0", "1", "yes", "no", "", None)
 _EXPORT_FORMATS: Final = frozenset(
-    "csv xlsx xls pdf zip parquet excel tsv jsonl ndjson avro".split()
+    ["csv", "xlsx", "xls", "pdf", "zip", "parquet", "excel", "tsv", "jsonl", "ndjson", "avro"]
 )
 _WEIGHT: Final = (
     "heavy", "render", "group", "huge", "all", "export", "nested", "expand", "since", "wild", "many", "search",
@@ -343,7 +343,7 @@ def _all(value: JsonValue, _text: str) -> str:
     number = number_of(value)
     return (
         "neutral"
-        if value in (False, "false", "0", 0, None, "no") or number == 1 and value != "1"
+        if value in (False, "false", "0", 0, None, "no") or (number == 1 and value != "1")
         else "all"
     )
 
@@ -398,6 +398,33 @@ def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
 
 
 _UNIQUE: Final = frozenset(
-    "login username email slug sku isbn symbol hash handle uuid guid code ticker barcode ean path "
-    "uri url ip number digest fingerprint lat lon latitude longitude location".split()
+    [
+        "login",
+        "username",
+        "email",
+        "slug",
+        "sku",
+        "isbn",
+        "symbol",
+        "hash",
+        "handle",
+        "uuid",
+        "guid",
+        "code",
+        "ticker",
+        "barcode",
+        "ean",
+        "path",
+        "uri",
+        "url",
+        "ip",
+        "number",
+        "digest",
+        "fingerprint",
+        "lat",
+        "lon",
+        "latitude",
+        "longitude",
+        "location",
+    ]
 )

@@ -63,14 +63,14 @@ _ROLES: Final = {
     )
     for word in words.split()
 }
-_KEY_ENDS: Final = frozenset(
-    "id uuid guid key name code number slug hash email login username sku symbol ticker isbn url "
-    "uri path token address arn urn".split()
-)
-_MANY_ENDS: Final = frozenset("ids keys uuids codes names symbols guids".split())
-_TIME_ENDS: Final = frozenset(
-    "date time from to since until after before start end gte lte gt lt begin datetime".split()
-)
+_KEY_ENDS: Final = vocabulary("""
+    id uuid guid key name code number slug hash email login username sku symbol ticker isbn url
+    uri path token address arn urn
+""")
+_MANY_ENDS: Final = vocabulary("ids keys uuids codes names symbols guids")
+_TIME_ENDS: Final = vocabulary("""
+    date time from to since until after before start end gte lte gt lt begin datetime
+""")
 _ENDS: Final = (
     (_KEY_ENDS, "key"), (_MANY_ENDS, "key"), (_TIME_ENDS, "time"),
     (vocabulary("limit size count max"), "limit"),

@@ -348,7 +348,8 @@ _TIME: Final = re.compile(r"time|date|_at$|day|ts$|month|_dt$|timestamp|year")
 
 
 _RULES: Final = {
-    "SELECT": _select, "FROM": _from, "UPDATE": _update, "USE": _use, "LATEST": _latest, "JOIN": _join, "OVER": _over, "LIMIT": _limit,
+    "SELECT": _select, "FROM": _from, "UPDATE": _update, "USE": _use, "LATEST": _latest,
+    "JOIN": _join, "OVER": _over, "LIMIT": _limit,
     "FETCH": _limit, "TOP": _limit, "WHERE": _where, "PREWHERE": _where, "=": _equals,
     "IN": _in, ">": _range, ">=": _range, "<": _range, "<=": _range, "BETWEEN": _range,
     "LIKE": _like, "ILIKE": _like,
