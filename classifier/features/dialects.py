@@ -1,7 +1,7 @@
 """Smaller query languages, each told by its first characters and read for its cost alone.
 
-GROQ, calls chained on a collection (FQL, ReQL, shell-like and dataframe code), Lucene terms, Kusto's
-commands, streaming expressions, Overpass, DAX, and plain arithmetic.
+GROQ, calls chained on a collection (FQL, ReQL, shell-like and dataframe code), Lucene terms,
+Kusto's commands, streaming expressions, Overpass, DAX, and plain arithmetic.
 """
 
 import re
@@ -86,7 +86,7 @@ def _groq(text: str, bag: dict[str, float]) -> None:
 
 
 def _chain(text: str, bag: dict[str, float]) -> None:
-    """`Customer.byId("1")`, `Order.all().fold(...)`, `r.table("t").get(1)`, `df.groupby("x").sum()`."""
+    """`Customer.byId("1")`, `Order.all().fold(...)`, `df.groupby("x").sum()`."""
     methods = {name.lower() for name in _METHOD.findall(text[:4_000])[:40]}
     agg, ends = methods & _SUMS, methods & _ENDS
     write, one = methods & _WRITES, methods & _ONE

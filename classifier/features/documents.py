@@ -151,7 +151,7 @@ def _size(document: dict[str, JsonValue], aggs: bool, bag: dict[str, float]) -> 
         bag["doc.size.log"] = log(min(size, 10**9))
 
 
-def _verdict(  # noqa: PLR0911 - a list of cases
+def _verdict(  # noqa: C901, PLR0911 - a list of cases
     document: dict[str, JsonValue], names: set[str], bag: dict[str, float]
 ) -> str:
     """The one word that says most about what a query document costs, "" if it is none."""

@@ -32,7 +32,8 @@ _KEY_TERM: Final = re.compile(
     r"[\w.]*?(?:id|ID|Id|uuid|key|sku|slug|code|email|name)\s*(?:=|==|:|:=|\beq\b|-eq)\s*['\"]?[\w.@:-]+['\"]?$"
 )
 _AGGREGATES: Final = re.compile(
-    r"(?i)\b(?:count|sum|avg|min|max|p\d\d|count_unique|percentile)\(|\baggregate\(|groupby\(|\bgroup by\b"
+    r"(?i)\b(?:count|sum|avg|min|max|p\d\d|count_unique|percentile)\("
+    r"|\baggregate\(|groupby\(|\bgroup by\b"
 )
 
 
@@ -50,7 +51,7 @@ def read_gist(
         return
     thing, name = _thing(method, segments, found)
     if method in _WRITES:
-        thing = _command(thing, segments, document) or thing
+        thing = _command(segments, document) or thing
     asked = _prompted(bag) or _carried(parts) or _asked(parts, document, name)
     if method in _WRITES and _is_mass(segments, document):
         bag["gist=mass"] = _STRENGTH
@@ -140,10 +141,11 @@ def _one(method: str, name: str, key: str) -> str:
 
 def _written(name: str) -> str:
     verb, head, _ = intent_of(name)
-    if verb != "none" and (not is_plural(name) or verb_of(split_name(name)[0]) == verb != head):
-        if len(split_name(name)) > 1 or not is_plural(name):
-            return f"do-{verb}"
-    return f"on-{noun_of(name) or (head if head != 'unknown' else 'list' if is_plural(name) else 'word')}"
+    words, plural = split_name(name), is_plural(name)
+    if verb != "none" and (not plural or (len(words) > 1 and verb_of(words[0]) == verb != head)):
+        return f"do-{verb}"
+    unknown = "list" if plural else "word"
+    return f"on-{noun_of(name) or (head if head != 'unknown' else unknown)}"
 
 
 def _read(name: str, under: str) -> str:
@@ -161,7 +163,7 @@ _OPERATION_KEYS: Final = ("type", "action", "op", "operation", "command", "metho
 _BODY_OF_ACTION: Final = frozenset(("action", "actions", "command", "commands", "operation"))
 
 
-def _command(thing: str, segments: tuple[str, ...], document: JsonValue) -> str:
+def _command(segments: tuple[str, ...], document: JsonValue) -> str:
     """What the body tells to do: `{"createBackup": {..}}`, or a type below `/actions`."""
     if not isinstance(document, dict) or not document:
         return ""
@@ -265,8 +267,8 @@ _EXPORT_FORMATS: Final = frozenset(
     ["csv", "xlsx", "xls", "pdf", "zip", "parquet", "excel", "tsv", "jsonl", "ndjson", "avro"]
 )
 _WEIGHT: Final = (
-    "heavy", "render", "group", "huge", "all", "export", "nested", "expand", "since", "wild", "many", "search",
-    "filter", "some", "keys", "watch", "own", "page", "foreign", "other", "flag",
+    "heavy", "render", "group", "huge", "all", "export", "nested", "expand", "since", "wild",
+    "many", "search", "filter", "some", "keys", "watch", "own", "page", "foreign", "other", "flag",
 )  # fmt: skip
 
 
@@ -378,7 +380,9 @@ _JUDGES: Final = {
 }  # fmt: skip
 
 
-def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
+def _keyed(  # noqa: PLR0911 - a list of cases
+    key: str, value: JsonValue, text: str, name: str
+) -> str:
     """`own` for a key of the thing itself, `foreign` for one of what it belongs to."""
     if isinstance(value, list):
         return "keys" if len(value) != 1 else "own"
@@ -397,34 +401,7 @@ def _keyed(key: str, value: JsonValue, text: str, name: str) -> str:
     return "own" if stem(words[0]) in nouns or not is_plural(name) else "foreign"
 
 
-_UNIQUE: Final = frozenset(
-    [
-        "login",
-        "username",
-        "email",
-        "slug",
-        "sku",
-        "isbn",
-        "symbol",
-        "hash",
-        "handle",
-        "uuid",
-        "guid",
-        "code",
-        "ticker",
-        "barcode",
-        "ean",
-        "path",
-        "uri",
-        "url",
-        "ip",
-        "number",
-        "digest",
-        "fingerprint",
-        "lat",
-        "lon",
-        "latitude",
-        "longitude",
-        "location",
-    ]
-)
+_UNIQUE: Final = vocabulary("""
+    login username email slug sku isbn symbol hash handle uuid guid code ticker barcode ean path
+    uri url ip number digest fingerprint lat lon latitude longitude location
+""")

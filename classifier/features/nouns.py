@@ -73,7 +73,8 @@ tree: tree descendants ancestors hierarchy children subtree graph lineage depend
     dependency closure sitemap
 bulk: bulk batch multi many mass all
 stream: watch stream streaming subscribe follow tail sse live longpoll longpolling
-auth: key apikey apikeys secret password otp link url invite code token tokens login logout authorize oauth auth signin signup verify session sessions
+auth: key apikey apikeys secret password otp link url invite code token tokens login logout
+    authorize oauth auth signin signup verify session sessions
 """
 
 

@@ -162,7 +162,9 @@ def _in_item(item: JsonValue) -> list[tuple[str, str]]:
     return [("", item)] if isinstance(item, str) and len(item) > _MIN_QUERY_CHARS else []
 
 
-def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]]:
+def _strings(  # noqa: C901 - one case a kind of value
+    document: dict[str, JsonValue], depth: int
+) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for key, value in islice(document.items(), _MAX_FIELDS):
         if isinstance(value, str):
@@ -179,7 +181,7 @@ def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]
     return found
 
 
-def _read_text(
+def _read_text(  # noqa: PLR0911 - a list of languages
     parts: Parts, key: str, text: str, variables: JsonValue, bag: dict[str, float]
 ) -> str:
     if key.lower() in ("", "query", "queries") and _GRAPHQL.match(text[:4000]):

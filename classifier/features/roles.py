@@ -8,7 +8,8 @@ from classifier.features.vocabulary import vocabulary
 from classifier.features.words import split_name, unaccented
 
 _TABLE: Final = """
-neutral: apikey token accesstoken appid appkey clientid clientsecret secret signature sig nonce jwt auth
+neutral: apikey token accesstoken appid appkey clientid clientsecret secret signature sig nonce
+    jwt auth
     password apitoken authtoken sessiontoken timestamp f wt alt lang language locale hl gl units
     unit pretty callback version v apiversion ver tz timezone fields select fl part prop props
     properties field columns column attributes projection exclude omit view mode outputmode jsonp
@@ -19,12 +20,14 @@ neutral: apikey token accesstoken appid appkey clientid clientsecret secret sign
     parameters params options stats disablestats json xml jscmd loc mask meta keytype dc
 limit: limit size perpage pagesize first last take top maxresults n rows hitsperpage maxitems
     maxkeys num pagelength batchsize rpp maxcount itemsperpage resultsperpage pagelimit maxrows
-    rowlimit fetchsize maxrecords maxresultcount ps max k topk hits topp sysparmlimit tamano adet anzahl limite taille cantidad tamanho
+    rowlimit fetchsize maxrecords maxresultcount ps max k topk hits topp sysparmlimit tamano
+    adet anzahl limite taille cantidad tamanho
 page: page offset cursor after before startingafter endingbefore pagetoken nexttoken skip marker
     continue continuationtoken startat startindex pagenumber pageno startkey nextpagetoken
     pageindex start scrollid searchafter position pagination sort order orderby sortby sortorder
     ordering sorts direction sortfield sortdir descending ascending reverse skiptoken partition
-    delimiter sortbymetric desc asc pagina seite sortierung orden sayfa strona halaman strana sortuj yema yeshu
+    delimiter sortbymetric desc asc pagina seite sortierung orden sayfa strona halaman strana
+    sortuj yema yeshu
 time: from since starttime startdate begin fromdate datefrom timestart gte gt to end until
     endtime enddate todate dateto endat lte lt date period days range window duration daterange
     timerange lookback timeframe month year week day createdafter createdbefore updatedafter
@@ -39,7 +42,8 @@ group: groupby facet facets aggregate aggregates aggregation aggregations agg ag
 search: q query search term keyword keywords text searchterm buscar suche searchtext searchquery
     fulltext querystring phrase radius bbox bounds near within polygon geometry nearby input
     autocomplete prefix match jql cql busqueda recherche cerca
-filter: selection filter filters where condition conditions status state type predicate criteria category
+filter: selection filter filters where condition conditions status state type predicate criteria
+    category
     filterexpression predicate selector wheres fq kind tag tags label labels labelselector
     fieldselector
 all: all full recursive deep recurse includeall everything depth deepscan list fullrefresh
@@ -47,12 +51,14 @@ all: all full recursive deep recurse includeall everything depth deepscan list f
 expand: expand include embed populate appendtoresponse relations includes with sideload
     includerelated additionalfields joins with_related
 render: render renderjs screenshot screenshotfullpage javascript jsrender executejs
-heavy: optimize reindex rebuild vacuum compact forcemerge repack fullrefresh refit regenerate recompute
+heavy: optimize reindex rebuild vacuum compact forcemerge repack fullrefresh refit regenerate
+    recompute
     maxsegments
 watch: watch follow stream sse subscribe livestream poll
 key: lat lon lng latitude longitude coordinates coords latlng login username email host hostname
     path uri url ip domain filename file hash sku isbn slug symbol ticker uuid guid digest code
-    handle idlist list_ids channel point ref nr nummer numero codigo arn bibkeys titles title address
+    handle idlist list_ids channel point ref nr nummer numero codigo arn bibkeys titles title
+    address
 count: count withcount countonly
 format: format output outputformat exportformat responseformat filetype contenttype rettype
 """
