@@ -44,7 +44,7 @@ class ServiceLabels(LabelSource):
 
     def keeps_labels_as(self, settings: RouterSettings) -> bool:
         """Whether its labels are those of these settings, as many, and kept as long."""
-        names = ("classifier_url", "cache_entries", "cache_ttl_seconds")
+        names = ("classifier_url", "cache_entries", "cache_ttl_seconds", "cache_shapes")
         return all(getattr(settings, name) == getattr(self._settings, name) for name in names)
 
     async def close(self) -> None:
@@ -86,4 +86,5 @@ def limits_of(settings: RouterSettings) -> Limits:
         breaker=BreakerPolicy(
             failures=settings.breaker_failures, open_seconds=settings.breaker_open_ms / 1000
         ),
+        cache_shapes=settings.cache_shapes,
     )

@@ -16,7 +16,7 @@ from classifier.shape.scales import length
 from classifier.shape.targets import METHODS, headers_shape, pairs_of, pairs_shape, path_shape
 from classifier.shape.values import ShapelessError, Values
 
-__all__ = ["shape_key", "shape_of"]
+__all__ = ["shape_key", "shape_of", "shared_key"]
 
 _MAX_MEDIA_CHARS: Final = 256
 _SHORT_BODY: Final = 31
@@ -28,6 +28,11 @@ def shape_key(view: RequestView) -> bytes | None:
     if shape is None:
         return None
     return hashlib.blake2b(shape.encode(), digest_size=16, person=b"shape").digest()
+
+
+def shared_key(view: RequestView) -> bytes:
+    """The key of a request's shape, or of the request itself if it has none."""
+    return shape_key(view) or view.fingerprint()
 
 
 def shape_of(view: RequestView) -> str | None:

@@ -32,7 +32,7 @@ _PLAIN: Final = LITERALS | vocabulary("""
     left right inner outer limit offset fetch top into values set case when then else end
     query mutation subscription fragment id ids url uri uuid int float string boolean text
     user system assistant tool function role content
-    application multipart x vnd form data urlencoded octet stream plain charset utf q www
+    application multipart vnd form data urlencoded octet stream plain charset utf www
     params args arguments jsonrpc variables title username password first last name surname
     firstname lastname subject city phone description currency text caption greeting nickname
 """)

@@ -158,7 +158,8 @@ class Values:
         again = 1
         for key, item in value.items():
             name = name_of(key)
-            if depth == 0 and not pieces and name.shown[0] == "~" and _WORD.fullmatch(str(item)):
+            if depth == 0 and not pieces and name.shown.startswith("~") and _is_word(item):
+                # The first member of a message, called like in no other API: it may say what to do.
                 name = name._replace(texts=Texts.OPERATION)
             fine_before = self._fine
             self._fine = fine_before or key == "variables"
@@ -195,12 +196,10 @@ class Values:
             return self.ranges.instant(when) if name.bounds else "d"
         if value[:2] == "0x":
             return self._hexadecimal(name, value)
-        if value == "-1":
-            return f"'{fine(-1)}"
         if (name.bounds or name.numbers is Numbers.FINE) and (long := seconds(value)) is not None:
             return f"t{duration(long)}{'now' if value[0] == 'n' else ''}"
-        if size := _SIZE.fullmatch(value):
-            return f"{fine(int(size[1]))}x{fine(int(size[2]))}"
+        if sides := _SIDES.fullmatch(value):
+            return f"{fine(int(sides[1]))}x{fine(int(sides[2] or 1))}"
         return worded(value, operation=False, outer=depth <= _OUTER)
 
     def _hexadecimal(self, name: Name, value: str) -> str:
@@ -227,9 +226,14 @@ _DATE: Final = re.compile(r"(?<!\d)\d{4}-\d\d-\d\d(?:[T ]\d\d:[\d:.]+(?:Z|[+-]\d
 _DATE_CHARS: Final = 10
 _MAX_DATED: Final = 400
 _SHORT_TEXT: Final = 12
-_SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+# `1024x768`, and the -1 that asks for all.
+_SIDES: Final = re.compile(r"(-1|\d{1,5}(?=x))(?:x(\d{1,5}))?", re.ASCII)
 _LISTED: Final = re.compile(r"[(,*=:|]")
 _WORD: Final = re.compile(r"[A-Za-z_.:/-]{2,40}")
+
+
+def _is_word(value: JsonValue) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
 def _counted(pieces: list[str], times: int) -> int:

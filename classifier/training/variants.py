@@ -1,13 +1,15 @@
-"""The same request for something else: other ids, names, texts, dates and numbers, of one shape.
+"""The same request for something else, as a client would send it: other ids, names, texts, pages.
 
-What is changed is what a client changes from call to call: ids in paths and arguments, words that
-no lexicon knows, texts, all dates by the same number of days, numbers within their magnitude.
+Changed are ids in paths and arguments, words that no lexicon knows, texts, all dates by the same
+number of days, and numbers within their magnitude.
 """
+
+# What is short says little; a name for each bound would say less than the number does.
+# ruff: noqa: PLR2004
 
 import json
 import random
 import re
-import string
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -28,14 +30,17 @@ _QUOTED: Final = re.compile(r"'[^'\\%*\n]{2,}'|\"[^\"\\%*\n]{2,}\"")
 _NUMBER: Final = re.compile(r"(?<![\w.$-])\d{1,9}(?![\w.-])")
 _WORD: Final = re.compile(r"[A-Za-z]{3,}")
 _EPOCH: Final = 10
+_PAGES: Final = frozenset(("page", "pagenumber", "page_number", "pageno", "pageindex"))
+_MOST_PAGES: Final = 40
 _VOWELS: Final = "aeiou"
 _OTHERS: Final = "bcdfghjklmnpqrstvwxyz"
 
 
-class Mutator:
+class Variation:
     """Changes the literals of one request; dates of it move together."""
 
     def __init__(self, rng: random.Random) -> None:
+        """What is drawn from `rng` is all that the outcome depends on."""
         self._rng = rng
         self._days = rng.randrange(-700, 700)
 
@@ -58,7 +63,7 @@ class Mutator:
         segments = tuple(unquote_plus(p) if "%" in p else p for p in pieces if p)
         found = iter(kinds(segments, method))
         decoded = iter(segments)
-        changed = []
+        changed: list[str] = []
         for piece in pieces:
             if not piece:
                 changed.append(piece)
@@ -120,8 +125,10 @@ class Mutator:
 
         return _DATE.sub(shift, text)
 
-    def _number(self, number: int, numbers: Numbers) -> int:
-        """Another number of the same magnitude."""
+    def _number(self, key: str, number: int, numbers: Numbers) -> int:
+        """Another number of the same magnitude; or another page."""
+        if key.lower() in _PAGES and number < _MOST_PAGES:
+            return self._rng.randrange(1, _MOST_PAGES)
         measure: Callable[[float], str] = fine if numbers is Numbers.FINE else decade
         for _ in range(20):
             if numbers is Numbers.ID:
@@ -142,24 +149,29 @@ class Mutator:
         return "&".join(parts)
 
     def _text(self, key: str, text: str) -> str:
+        """Another value for a parameter or a member of an object."""
         name = name_of(key)
         if text.isascii() and text.isdigit() and len(text) < _EPOCH:
-            return str(self._number(int(text), name.numbers)) if not name.bounds else text
+            return str(self._number(key, int(text), name.numbers)) if not name.bounds else text
         if name.texts is Texts.OPERATION or len(text) < 3:
             return text
         if language_of(text, name.texts):
             return self._literals(text)
+        return self._other_text(text)
+
+    def _other_text(self, text: str) -> str:
         if text[:1] in "{[" and text[-1:] in "}]":
             return self._json_text(text)
+        if "://" in text or text.startswith("data:"):
+            return text
+        return self._letters(text) if not text[:1].isdigit() else self._other_digits(text)
+
+    def _other_digits(self, text: str) -> str:
         if re.match(r"\d{4}-\d\d", text):
             return self._shifted(text)
         if text.isdigit():
             return str(int(text) + self._days * 86_400) if len(text) == _EPOCH else text
-        if text[:1].isdigit() or text.startswith("now"):
-            return self._letters(text) if len(text) > 7 and "now" not in text else text
-        if "://" in text or text.startswith("data:"):
-            return text
-        return self._letters(text)
+        return self._letters(text) if len(text) > 7 else text
 
     def _json_text(self, text: str) -> str:
         try:
@@ -188,7 +200,7 @@ class Mutator:
         if isinstance(value, list):
             return [self._value(key, item) for item in value]
         if isinstance(value, int) and not isinstance(value, bool) and not name_of(key).bounds:
-            return self._number(value, name_of(key).numbers) if value > 0 else value
+            return self._number(key, value, name_of(key).numbers) if value > 0 else value
         return value
 
     def _body(self, view: RequestView) -> bytes:
@@ -218,9 +230,3 @@ class Mutator:
         separators = (",", ":") if '":"' in before or '":[' in before or '":{' in before else None
         text = json.dumps(document, ensure_ascii=False, indent=indent, separators=separators)
         return text.encode()
-
-
-def rows_text(rng: random.Random, chars: int) -> str:
-    """Text of nobody's language, of about this length."""
-    letters = "".join(rng.choices(string.ascii_lowercase, k=chars))
-    return " ".join(letters[at : at + 6] for at in range(0, chars, 7))
