@@ -8,6 +8,7 @@ from classifier.contracts import LABELS
 from dashboard.figures import RATE_SECONDS, RECENT_SECONDS
 from dashboard.health import Endpoint, EndpointError, State
 from dashboard.monitor import CHART_POINTS, Monitor
+from dashboard.page import OWN_COLORS, chip_style, colors_of
 from dashboard.tile import Tone
 from dashboard.tiles import tiles
 
@@ -99,9 +100,41 @@ def test_a_failed_scrape_is_a_gap_and_not_a_zero() -> None:
     time.now += 60
     monitor.answered(Endpoint.PROXY_METRICS, requests_text(4000))
 
-    rates = [point.rates[0] for _, point in monitor.points.since(0)]
+    rates = [point.rates_of(["fast-path"])[1] for _, point in monitor.points.since(0)]
     assert rates == [None, 10.0, None, None]  # The first after a gap has nothing to compare with.
-    assert monitor.points.since(0)[2][1].latencies == (None,) * 2 * len(LABELS)
+    gap = monitor.points.since(0)[2][1]
+    assert gap.latencies_of(LABELS) == (gap.time, *(None,) * 2 * len(LABELS))
+
+
+def test_labels_and_pools_are_those_that_the_proxy_tells_of() -> None:
+    monitor = Time().monitor()
+    assert monitor.snapshot().labels == monitor.snapshot().pools == LABELS
+
+    text = (
+        "# TYPE slb_decisions_total counter\n"
+        + "".join(
+            f'slb_decisions_total{{label="{label}",source="rule"}} 0\n'
+            for label in ("general", "reports", "batch", "no label", "x] { } [y=")
+        )
+        + "# TYPE slb_request_duration_seconds histogram\n"
+        + 'slb_request_duration_seconds_bucket{le="+Inf",pool="reports"} 0\n'
+    )
+    monitor.answered(Endpoint.PROXY_METRICS, text.encode())
+
+    assert monitor.snapshot().labels == (*LABELS, "reports", "batch")
+    assert monitor.snapshot().pools == (*LABELS, "reports")
+
+
+def test_own_labels_take_turns_at_the_colours() -> None:
+    labels = (*LABELS, *(f"own-{number}" for number in range(OWN_COLORS + 1)))
+
+    colors = colors_of(labels)
+
+    assert colors["general"] == "--slb-general"
+    assert colors["own-0"] == colors[f"own-{OWN_COLORS}"] == "--slb-own-1"
+    assert len(set(colors.values())) == len(LABELS) + OWN_COLORS
+    assert chip_style(colors_of(LABELS)) == ""
+    assert '[data-label="own-1"] { --slb-own: var(--slb-own-2); }' in chip_style(colors)
 
 
 def test_a_failure_keeps_the_last_figures_and_says_since_when() -> None:
