@@ -14,12 +14,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from classifier.cache import DecisionCache
-from classifier.contracts import MAX_PAYLOAD_BYTES, ClassifyRequest, ClassifyResponse
+from classifier.contracts import (
+    MAX_PAYLOAD_BYTES,
+    ClassifyRequest,
+    ClassifyResponse,
+    RequestView,
+)
 from classifier.engine import Engine, SecondOpinion
 from classifier.llm import Llm
 from classifier.local_model import LocalModel
 from classifier.metrics import Metrics
 from classifier.settings import ClassifierSettings
+from classifier.shape import shared_key
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +66,7 @@ def build(settings: ClassifierSettings) -> Service:
         cache=cache,
         metrics=metrics,
         clock=time.monotonic,
+        key=shared_key if settings.cache_shapes else RequestView.fingerprint,
         second_opinion=None
         if llm is None
         else SecondOpinion(llm.ask, lambda: llm.available, settings.llm_max_inflight),

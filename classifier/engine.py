@@ -62,6 +62,7 @@ class Engine:
         metrics: Metrics,
         clock: Callable[[], float],
         second_opinion: SecondOpinion | None = None,
+        key: Callable[[RequestView], bytes] = RequestView.fingerprint,
     ) -> None:
         """A cascade over the given parts.
 
@@ -72,12 +73,14 @@ class Engine:
             metrics: Observer of cache and LLM.
             clock: Monotonic seconds.
             second_opinion: None if no LLM is configured.
+            key: Requests with equal keys share an answer, and a question to the LLM.
         """
         self._model = model
         self._min_confidence = min_confidence
         self._cache = cache
         self._metrics = metrics
         self._second_opinion = second_opinion
+        self._key = key
         self._questions: dict[bytes, asyncio.Task[Classification]] = {}
         self._failed: TTLCache[bytes, bool] = TTLCache(
             MAX_FAILED_QUESTIONS, FAILED_QUESTION_SECONDS, timer=clock
@@ -95,7 +98,7 @@ class Engine:
             view: The request.
             deadline_seconds: Answer within this time; None waits for the LLM to end.
         """
-        key = view.fingerprint()
+        key = self._key(view)
         if (known := self._cache.get(key)) is not None and not self._worth_asking(key, known):
             self._metrics.cache_hits.inc()
             return known
