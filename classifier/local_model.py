@@ -8,16 +8,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from math import sumprod
 from typing import Final, Self
 
 from classifier.contracts import Classification, Label, RequestView, Source
 from classifier.features import extract
-from classifier.features.phrases import explain
+from classifier.features.phrases import MIN_WEIGHT, explain
 
 _ARTIFACT: Final = "model.json"
 _MAX_CONFIDENCE: Final = 0.999
 
 type Weights = tuple[float, ...]
+type Spoken = tuple[str, float, Weights]
+"""A feature of a request that the model knows: name, value, weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class LocalModel:
         labels: In the order of the weights.
         bias: One number a label.
         weights: By feature name, one number a label; unknown features weigh nothing.
+        margins: By feature name, what speaks for each label against the mean of all labels.
         sharpness: What scores are multiplied with so that confidence means what it says.
         min_confidence: Below it, a second opinion is worth asking for.
     """
@@ -35,6 +39,7 @@ class LocalModel:
     labels: tuple[Label, ...]
     bias: Weights
     weights: Mapping[str, Weights]
+    margins: Mapping[str, Weights]
     sharpness: float
     min_confidence: float
 
@@ -58,13 +63,15 @@ class LocalModel:
         try:
             raw = json.loads(text)
             scale = float(raw["scale"])
+            weights = {
+                name: tuple(number / scale for number in numbers)
+                for name, numbers in raw["weights"].items()
+            }
             return cls(
                 labels=tuple(Label(name) for name in raw["labels"]),
                 bias=tuple(number / scale for number in raw["bias"]),
-                weights={
-                    name: tuple(number / scale for number in numbers)
-                    for name, numbers in raw["weights"].items()
-                },
+                weights=weights,
+                margins={name: _margins(numbers) for name, numbers in weights.items()},
                 sharpness=float(raw["sharpness"]),
                 min_confidence=float(raw["min_confidence"]),
             )
@@ -75,39 +82,55 @@ class LocalModel:
     def classify(self, view: RequestView) -> Classification:
         """Label a request; takes bounded time and never raises."""
         features = extract(view)
-        scores = self._scores(features)
+        spoken = self._spoken(features)
+        scores = self._scores(spoken)
         best = max(range(len(scores)), key=scores.__getitem__)
         return Classification(
             label=self.labels[best],
             confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
             source=Source.LOCAL,
-            reason=explain(features, self._contributions(features, best)),
+            reason=explain(features, self._weighty(spoken, best)),
         )
 
     def probabilities(self, view: RequestView) -> dict[Label, float]:
         """The calibrated probability of every label."""
-        scores = self._scores(extract(view))
+        scores = self._scores(self._spoken(extract(view)))
         return {label: self._probability(scores, at) for at, label in enumerate(self.labels)}
 
-    def _scores(self, features: Mapping[str, float]) -> list[float]:
-        scores = list(self.bias)
-        for name, value in features.items():
-            numbers = self.weights.get(name)
-            if numbers is not None:
-                for at, number in enumerate(numbers):
-                    scores[at] += number * value
-        return scores
+    def _spoken(self, features: Mapping[str, float]) -> list[Spoken]:
+        known = self.weights.get
+        return [
+            (name, value, numbers)
+            for name, value in features.items()
+            if (numbers := known(name)) is not None
+        ]
+
+    def _scores(self, spoken: list[Spoken]) -> list[float]:
+        if not spoken:
+            return list(self.bias)
+        _, values, rows = zip(*spoken, strict=True)
+        columns = zip(*rows, strict=True)
+        # Exact sums: the order in which features were found decides no last bit.
+        return [
+            bias + sumprod(values, column)
+            for bias, column in zip(self.bias, columns, strict=True)
+        ]
 
     def _probability(self, scores: list[float], at: int) -> float:
         top = max(scores)
         shares = [math.exp(self.sharpness * (score - top)) for score in scores]
         return shares[at] / sum(shares)
 
-    def _contributions(self, features: Mapping[str, float], best: int) -> dict[str, float]:
-        """How much each feature spoke for the label against the mean of the others."""
-        found: dict[str, float] = {}
-        for name, value in features.items():
-            numbers = self.weights.get(name)
-            if numbers is not None:
-                found[name] = value * (numbers[best] - sum(numbers) / len(numbers))
-        return found
+    def _weighty(self, spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
+        """The features that spoke for the label loudly enough to be told of, with how much."""
+        margins = self.margins
+        return [
+            (weight, name)
+            for name, value, _ in spoken
+            if (weight := value * margins[name][best]) >= MIN_WEIGHT
+        ]
+
+
+def _margins(numbers: Weights) -> Weights:
+    mean = sum(numbers) / len(numbers)
+    return tuple(number - mean for number in numbers)

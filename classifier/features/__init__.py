@@ -34,12 +34,12 @@ def extract(view: RequestView) -> dict[str, float]:
 
 def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
     """Read a request that carries no query: its name, its target, its arguments."""
-    shape = read_target(parts, bag)
+    target = read_target(parts, bag)
     protocol = read_calls(parts, bag)
     bag[f"proto={protocol or 'rest'}"] = 1.0
     if not protocol:
-        read_rest_verb(parts, shape, bag)
-        read_rest_intent(parts, bag)
+        read_rest_verb(parts, target.shape, bag)
+        read_rest_intent(parts, target, bag)
     document = argument_document(parts)
     read_arguments(parts, document, bag)
     read_document(document, bag)

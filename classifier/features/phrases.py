@@ -3,22 +3,23 @@
 Only words of this file are ever said: nothing that stood in a payload.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 _SUBJECTS: Final = {
-    "graphql": "GraphQL",
-    "graphql-opaque": "GraphQL without its document",
-    "sql": "SQL",
-    "ql": "a query language",
-    "metrics": "a metrics query",
-    "jsonrpc": "JSON-RPC",
-    "amz": "an AWS action",
-    "soap": "an XML call",
-    "action": "a named action",
-    "grpc": "an RPC method",
-    "command": "a command",
-    "rest": "REST",
+    "proto=graphql": "GraphQL",
+    "proto=graphql-opaque": "GraphQL without its document",
+    "proto=sql": "SQL",
+    "proto=ql": "a query language",
+    "proto=metrics": "a metrics query",
+    "proto=jsonrpc": "JSON-RPC",
+    "proto=amz": "an AWS action",
+    "proto=soap": "an XML call",
+    "proto=action": "a named action",
+    "proto=grpc": "an RPC method",
+    "proto=command": "a command",
+    "proto=rest": "REST",
 }
 _PHRASES: Final = {
     "q=point": "reads one row by key",
@@ -190,17 +191,23 @@ _GROUPS: Final = {
 _PLACES: Final = ("op", "op1", "opn", "verb", "last", "coll")
 _INTENTS: Final = ("do", "rpc.do", "rest.do", "mutation.do", "query.do")
 _MAX_PHRASES: Final = 3
-_MIN_WEIGHT: Final = 0.05
+_MAX_LOOKED_AT: Final = 40
+MIN_WEIGHT: Final = 0.05
+"""What weighs less is not worth telling."""
 
 
-def explain(features: Mapping[str, float], contributions: Mapping[str, float]) -> str:
-    """One short sentence: the protocol and what weighed most."""
-    protocol = next((name[6:] for name in features if name.startswith("proto=")), "")
-    subject = _SUBJECTS.get(protocol, "a request")
+def explain(features: Mapping[str, float], weighty: Iterable[tuple[float, str]]) -> str:
+    """One short sentence: the protocol and what weighed most.
+
+    Args:
+        features: Those of the request.
+        weighty: Weights of at least `MIN_WEIGHT` and the names of their features.
+    """
+    subject = next((said for name, said in _SUBJECTS.items() if name in features), "a request")
     said: list[str] = []
-    for name, weight in sorted(contributions.items(), key=lambda item: (-item[1], item[0]))[:40]:
+    for _, name in sorted((-weight, name) for weight, name in weighty)[:_MAX_LOOKED_AT]:
         phrase = _phrase(name)
-        if weight >= _MIN_WEIGHT and phrase and phrase not in said:
+        if phrase and phrase not in said:
             said.append(phrase)
         if len(said) == _MAX_PHRASES:
             break
@@ -208,6 +215,7 @@ def explain(features: Mapping[str, float], contributions: Mapping[str, float]) -
     return f"{subject}: {', '.join(said)}" if said else f"{subject}, nothing that stands out"
 
 
+@lru_cache(maxsize=4096)
 def _phrase(name: str) -> str:
     if name in _PHRASES:
         return _PHRASES[name]

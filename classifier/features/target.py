@@ -4,7 +4,8 @@
 # ruff: noqa: PLR2004
 
 import re
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from classifier.features.intent import add_intent, rest_intent
 from classifier.features.magnitudes import bucket
@@ -18,8 +19,9 @@ _VERSION: Final = re.compile(
 )
 _ID: Final = re.compile(
     r"-?\d+$|[0-9a-f]{8}-[0-9a-f]{4}|0x[0-9a-f]+$|[0-9a-f]{10,}$|\{.*\}$|:[a-z]|<.*>$|"
-    r"[A-Za-z]{1,12}[_-](?=\w*\d)[A-Za-z0-9]{2,}$|[A-Z]{2,6}-?\d+|.*@.*|urn:|gid:|arn:|.*\d.*[A-Za-z].*\d|"
-    r"(?=.*\d)[A-Za-z0-9_-]{9,}$|\d{4}-\d\d|~.*|[A-Za-z0-9_-]{20,}={1,2}$|.*\(.*\)$"
+    r"[A-Za-z]{1,12}[_-](?=\w*\d)[A-Za-z0-9]{2,}$|[A-Z]{2,6}-?\d+|.*@.*|urn:|gid:|arn:|"
+    r"[^\d\n]*+\d[^A-Za-z\n]*+[A-Za-z][^\d\n]*+\d|"  # a letter between two digits
+    r"(?=.*\d)[A-Za-z0-9_-]{9,}$|\d{4}-\d\d|~.*|[A-Za-z0-9_-]{20,}={1,2}$|[^(\n]*+\(.*\)$"
 )
 _FILE: Final = re.compile(r"\.([a-z][a-z0-9]{1,5})$", re.IGNORECASE)
 _STATIC: Final = vocabulary("""
@@ -31,6 +33,9 @@ _EXPORTS: Final = vocabulary("""
 _PREFIXES: Final = vocabulary("""
     api rest rpc services service public internal admin restapi apis odata wp-json
 """)
+# As much as `_VERSION` and the words of a name look at, and then some.
+_MAX_SEGMENT: Final = 256
+_MAX_KEPT: Final = 512
 ACTION_GROUPS: Final = vocabulary("""
     search count exists create update delete upsert auth health agg report export import bulk
     start stop train infer generate embed media convert optimize graph maintain trace send
@@ -42,6 +47,12 @@ def is_id(segment: str) -> bool:
     """Whether a segment looks like a key by its characters alone."""
     if len(segment) > 64 and " " not in segment:
         return True
+    # Cut before the cache, so that long segments of strangers do not fill the memory.
+    return _is_id(segment[:_MAX_SEGMENT])
+
+
+@lru_cache(maxsize=8192)
+def _is_id(segment: str) -> bool:
     if _VERSION.match(segment) and not segment.isdigit():
         return False
     return _ID.match(segment[:80]) is not None
@@ -53,19 +64,23 @@ def kinds(segments: tuple[str, ...], method: str = "GET") -> list[str]:
     A POST seldom ends on a key, so there an unknown last word stays a word.
     """
     found: list[str] = []
+    kind = before = ""
     for position, segment in enumerate(segments):
-        previous = found[-1] if found else ""
-        kind = _kind(segment, previous, position)
-        if (
-            kind in ("word", "plural")
-            and previous == "plural"
-            and _is_named_after(segment, segments[position - 1])
-        ):
-            kind = "key"
+        kind = _kind(segment[:_MAX_SEGMENT], kind, before, early=position < 4)
+        before = segment[:_MAX_SEGMENT]
         found.append(kind)
-    if method == "POST" and found and found[-1] == "key":
+    if method == "POST" and kind == "key":
         found[-1] = "word"
     return found
+
+
+@lru_cache(maxsize=8192)
+def _kind(segment: str, previous: str, before: str, *, early: bool) -> str:
+    """The kind of a segment after another one, whose kind and text are given."""
+    kind = _kind_by_itself(segment, previous, early=early)
+    if kind in ("word", "plural") and previous == "plural" and _is_named_after(segment, before):
+        return "key"
+    return kind
 
 
 def _is_named_after(segment: str, collection: str) -> bool:
@@ -81,8 +96,8 @@ def _is_named_after(segment: str, collection: str) -> bool:
     )
 
 
-def _kind(segment: str, previous: str, position: int) -> str:
-    if _VERSION.match(segment) and (position < 4 and not segment.isdigit()):
+def _kind_by_itself(segment: str, previous: str, *, early: bool) -> str:
+    if early and _VERSION.match(segment) and not segment.isdigit():
         return "version"
     if is_id(segment):
         return "id"
@@ -98,17 +113,76 @@ def _kind(segment: str, previous: str, position: int) -> str:
     return "plural" if is_plural(segment) else "word"
 
 
-def read_target(parts: Parts, bag: dict[str, float]) -> str:
-    """Add the features of method, path and query; gives the shape of the target."""
-    segments = tuple(s for s in parts.segments)
-    found = kinds(segments, parts.method)
+type Features = dict[str, float]
+
+
+class Target(NamedTuple):
+    """What stands in a path.
+
+    Attributes:
+        shape: The shape in one word.
+        segments: The segments, those emptied that only say that a key stands there.
+        kinds: For each segment what it is.
+    """
+
+    shape: str
+    segments: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+def read_target(parts: Parts, bag: Features) -> Target:
+    """Add the features of method and path."""
+    found = tuple(kinds(parts.segments, parts.method))
+    # Emptied, so that paths that differ in their keys alone have one place in the cache.
+    segments = tuple(
+        [
+            _telling(segment) if kind in _KEYS and len(segment) <= _MAX_SEGMENT else segment
+            for segment, kind in zip(parts.segments, found, strict=True)
+        ]
+    )
+    method = parts.method if parts.method in _METHODS else "OTHER"
+    read = _target if _long(segments) else _kept_target
+    shape, features = read(method, segments, found)
+    bag.update(features)
+    return Target(shape, segments, found)
+
+
+def read_rest_intent(parts: Parts, target: Target, bag: Features) -> None:
+    """Add verb and head of a request that names no operation otherwise."""
+    bare = ""
+    if parts.query_params:
+        key, value = parts.query_params[0]
+        bare = key if not value and _BARE.match(key) else ""
+    _, segments, found = target
+    read = _intent if _long(segments) else _kept_intent
+    bag.update(read(parts.method, segments, found, bare))
+
+
+_BARE: Final = re.compile(r"[a-zA-Z_-]{3,30}$")
+_QUIET: Final = re.compile(r"[\w-]+$")
+
+
+@lru_cache(maxsize=8192)
+def _telling(segment: str) -> str:
+    """A key's segment, "" if it says no more than that a key stands there."""
+    if not _QUIET.match(segment) or segment.lower() in _PREFIXES:
+        return segment
+    return segment if any(groups(word) for word in split_name(segment)) else ""
+
+
+def _long(segments: tuple[str, ...]) -> bool:
+    """Whether a path is too long to be kept in a cache."""
+    return sum(map(len, segments)) > _MAX_KEPT
+
+
+def _target(method: str, segments: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, Features]:
     while (
         segments
         and (found[0] == "version" or segments[0].lower() in _PREFIXES)
         and len(segments) > 1
     ):
         segments, found = segments[1:], found[1:]
-    method = parts.method if parts.method in _METHODS else "OTHER"
+    bag: Features = {}
     shape = _shape(segments, found)
     bag[f"m={method}"] = 1.0
     bag[f"shape={method}:{shape}"] = 1.0
@@ -121,41 +195,36 @@ def read_target(parts: Parts, bag: dict[str, float]) -> str:
         if segments[-1].count(";") or segments[-1].count(",") > 1:
             count = segments[-1].count(";") + segments[-1].count(",")
             bag[f"path.items={bucket(count)}"] = 1.0
-    return shape
+    return shape, bag
 
 
-def read_rest_intent(parts: Parts, bag: dict[str, float]) -> None:
-    """Add verb and head of a request that names no operation otherwise."""
-    found = kinds(parts.segments, parts.method)
+def _intent(method: str, segments: tuple[str, ...], found: tuple[str, ...], bare: str) -> Features:
     literals = [
-        segment.rsplit(":", 1)[-1] if found[at] == "word" else segment
-        for at, segment in enumerate(parts.segments)
-        if found[at] not in (*_KEYS, "version") and segment.lower() not in _PREFIXES
+        segment.rsplit(":", 1)[-1] if kind == "word" else segment
+        for segment, kind in zip(segments, found, strict=True)
+        if kind not in _NO_LITERALS and segment.lower() not in _PREFIXES
     ]
     keyed = bool(found) and found[-1] in _KEYS
-    bare = next(
-        (
-            key
-            for key, value in parts.query_params[:1]
-            if not value and re.match(r"[a-zA-Z_-]{3,30}$", key)
-        ),
-        "",
-    )
     if bare:
         literals, keyed = [*literals, bare], False
-    verb, head, number = rest_intent(parts.method, literals, keyed=keyed)
+    verb, head, number = rest_intent(method, literals, keyed=keyed)
+    bag: Features = {}
     add_intent(bag, verb, head, number, "rest")
-    bag[f"rest.do={parts.method}:{verb}:{head}:{number}"] = 1.0
+    bag[f"rest.do={method}:{verb}:{head}:{number}"] = 1.0
+    return bag
 
 
+_kept_target: Final = lru_cache(maxsize=4096)(_target)
+_kept_intent: Final = lru_cache(maxsize=4096)(_intent)
 _METHODS: Final = vocabulary("""
     GET POST PUT PATCH DELETE HEAD OPTIONS PROPFIND REPORT SEARCH COPY MOVE MKCOL LOCK
 """)
 _KEYS: Final = ("id", "key")
+_NO_LITERALS: Final = (*_KEYS, "version")
 
 
 def _shape(  # noqa: PLR0911 - a list of cases
-    segments: tuple[str, ...], found: list[str]
+    segments: tuple[str, ...], found: tuple[str, ...]
 ) -> str:
     """`id`, `list`, `sub-list`, `sub-word`, `word`, `root`, `file`, `asset` or `custom`."""
     if not segments:
@@ -177,7 +246,7 @@ def _shape(  # noqa: PLR0911 - a list of cases
 
 
 def _last_words(
-    segments: tuple[str, ...], found: list[str], method: str, bag: dict[str, float]
+    segments: tuple[str, ...], found: tuple[str, ...], method: str, bag: dict[str, float]
 ) -> None:
     """The words of the last literal segment, and whether a key follows it."""
     position = next((i for i in reversed(range(len(found))) if found[i] not in _KEYS), None)
@@ -200,7 +269,7 @@ def _last_words(
             bag[f"{place}&before={group}"] = 1.0
 
 
-def _path_words(segments: tuple[str, ...], found: list[str], bag: dict[str, float]) -> None:
+def _path_words(segments: tuple[str, ...], found: tuple[str, ...], bag: dict[str, float]) -> None:
     for segment, kind in zip(segments, found, strict=True):
         if kind in _KEYS or kind == "version":
             continue
