@@ -89,7 +89,7 @@ class LocalModel:
             label=self.labels[best],
             confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
             source=Source.LOCAL,
-            reason=explain(features, self._weighty(spoken, best)),
+            reason=explain(features, self._weightiest(spoken, best)),
         )
 
     def probabilities(self, view: RequestView) -> dict[Label, float]:
@@ -112,8 +112,7 @@ class LocalModel:
         columns = zip(*rows, strict=True)
         # Exact sums: the order in which features were found decides no last bit.
         return [
-            bias + sumprod(values, column)
-            for bias, column in zip(self.bias, columns, strict=True)
+            bias + sumprod(values, column) for bias, column in zip(self.bias, columns, strict=True)
         ]
 
     def _probability(self, scores: list[float], at: int) -> float:
@@ -121,14 +120,15 @@ class LocalModel:
         shares = [math.exp(self.sharpness * (score - top)) for score in scores]
         return shares[at] / sum(shares)
 
-    def _weighty(self, spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
-        """The features that spoke for the label loudly enough to be told of, with how much."""
+    def _weightiest(self, spoken: list[Spoken], best: int) -> list[str]:
+        """The features that spoke for the label loudly enough to be told of, loudest first."""
         margins = self.margins
-        return [
-            (weight, name)
+        weighty = [
+            (-weight, name)
             for name, value, _ in spoken
             if (weight := value * margins[name][best]) >= MIN_WEIGHT
         ]
+        return [name for _, name in sorted(weighty)]
 
 
 def _margins(numbers: Weights) -> Weights:

@@ -3,6 +3,8 @@
 `extract` is pure, takes bounded time whatever the bytes, and never raises.
 """
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from classifier.contracts import RequestView
@@ -40,19 +42,26 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
     if not protocol:
         read_rest_verb(parts, target.shape, bag)
         read_rest_intent(parts, target, bag)
+    verbs = [name[8:] for name in bag if name.startswith("do.verb=")][:3]
+    named = len(bag)
     document = argument_document(parts)
     read_arguments(parts, document, bag)
     read_document(document, bag)
-    _cross(bag)
+    _cross(verbs, islice(bag, named, None), bag)
 
 
 _CHEAP: Final = frozenset(("q=const", "q=meta", "q=system", "q=define", "q=ddl", "q=heavy"))
 
 
-def _cross(bag: dict[str, float]) -> None:
-    """Add verbs together with what bounds them: `list` with a huge page is no ordinary list."""
-    verbs = [name[8:] for name in bag if name.startswith("do.verb=")][:3]
-    bounds = [name for name in bag if name.startswith(_BOUNDS)][:8]
+def _cross(verbs: list[str], names: Iterable[str], bag: dict[str, float]) -> None:
+    """Add verbs together with what bounds them: `list` with a huge page is no ordinary list.
+
+    Args:
+        verbs: What is done.
+        names: The features that the arguments gave.
+        bag: Where the pairs go.
+    """
+    bounds = [name for name in names if name.startswith(_BOUNDS)][:8]
     for verb in verbs:
         for bound in bounds:
             bag[f"x={verb}&{bound}"] = 1.0

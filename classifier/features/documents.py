@@ -4,6 +4,7 @@
 # ruff: noqa: PLR2004
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from pydantic import JsonValue
@@ -12,6 +13,7 @@ from classifier.features.magnitudes import bucket, log
 from classifier.features.vocabulary import vocabulary
 
 _MAX_NODES: Final = 500
+_MAX_FIELDS: Final = 40
 _AGG_KEYS: Final = vocabulary("""
     aggs aggregations $group $bucket $facet $sum $avg $count $sortbycount $bucketauto
     date_histogram terms-agg cardinality percentiles measures metrics dimensions groupby
@@ -36,6 +38,8 @@ _ALL: Final = frozenset(("match_all", "matchall"))
 
 def read_document(document: JsonValue, bag: dict[str, float]) -> None:
     """Add the features of a query document, if the JSON value is one."""
+    if not isinstance(document, (dict, list)):
+        return
     names = set()
     pipeline = isinstance(document, dict) and isinstance(document.get("pipeline"), list)
     operators = 0
@@ -48,7 +52,7 @@ def read_document(document: JsonValue, bag: dict[str, float]) -> None:
             lower in ("filter", "selector", "query") and value in ({}, "*", "*:*")
         ):
             names.add("match_all")
-        if lower in _KEY_FILTERS and isinstance(value, str | int | dict):
+        if lower in _KEY_FILTERS and isinstance(value, (str, int, dict)):
             names.add("_id")
     _say(document, names, operators, pipeline, bag)
 
@@ -64,12 +68,12 @@ def _keys(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
         if at > _MAX_NODES:
             return
         if isinstance(node, dict):
-            for key, value in list(node.items())[:40]:
+            for key, value in islice(node.items(), _MAX_FIELDS):
                 yield key, value
-                if isinstance(value, dict | list):
+                if isinstance(value, (dict, list)):
                     queue.append(value)
         elif isinstance(node, list):
-            queue.extend(item for item in node[:10] if isinstance(item, dict | list))
+            queue.extend(item for item in node[:10] if isinstance(item, (dict, list)))
 
 
 _PLAIN: Final = frozenset(("match_all", "_id", "range", "term", "match", "bool"))
@@ -116,7 +120,7 @@ def _verdict(  # noqa: PLR0911 - a list of cases
     document: dict[str, JsonValue], names: set[str], bag: dict[str, float]
 ) -> str:
     """The one word that says most about what a query document costs, "" if it is none."""
-    queried = bool(_QUERIES & {key.lower() for key in list(document)[:40]})
+    queried = bool(_QUERIES & {key.lower() for key in islice(document, _MAX_FIELDS)})
     size = bag.get("doc.size.log", 0.0)
     if names & _AGG_KEYS:
         return "agg-range" if "range" in names else "agg"

@@ -3,13 +3,17 @@
 # The cut-offs are the features; a name for each would say less than the number does.
 # ruff: noqa: PLR2004
 
+from functools import lru_cache
+from typing import Final
+
 from pydantic import JsonValue
 
-from classifier.features.graphql_shape import Root, Shape, read_shape
+from classifier.features.graphql_shape import Shape, read_shape
 from classifier.features.intent import add_intent, intent_of
 from classifier.features.magnitudes import bucket, log
 from classifier.features.words import groups, is_plural, split_name, stem
 
+_MAX_NAME: Final = 120
 _FLAG_NAMES = {"aggregates": "aggregate", "filters": "filter"}
 
 
@@ -38,7 +42,9 @@ def read_graphql(text: str, variables: JsonValue, bag: dict[str, float]) -> None
         bag["gql.cost.log"] = log(shape.product) / 2
         _query_roots(shape, bag)
     for root in shape.roots[:4]:
-        _root_words(shape.operation, root, bag)
+        # Cut before the cache, where words are cut anyway.
+        name = root.name[:_MAX_NAME]
+        bag.update(_root_words(shape.operation, name, keyed=root.keyed, bounded=root.bounded))
 
 
 def _verdict(shape: Shape) -> str:
@@ -94,11 +100,13 @@ def _query_roots(shape: Shape, bag: dict[str, float]) -> None:
         bag[f"gql=no-limit:{min(3, shape.list_depth)}"] = 1.0
 
 
-def _root_words(operation: str, root: Root, bag: dict[str, float]) -> None:
-    words = split_name(root.name)[:6]
-    verb, head, number = intent_of(root.name)
+@lru_cache(maxsize=4096)
+def _root_words(operation: str, name: str, *, keyed: bool, bounded: bool) -> dict[str, float]:
+    bag: dict[str, float] = {}
+    words = split_name(name)[:6]
+    verb, head, number = intent_of(name)
     if operation == "query" and verb == "none":
-        verb = "get" if root.keyed or number == "one" else "list"
+        verb = "get" if keyed or number == "one" else "list"
     add_intent(bag, verb, head, number, operation)
     seen: set[str] = set()
     for word in words:
@@ -111,7 +119,6 @@ def _root_words(operation: str, root: Root, bag: dict[str, float]) -> None:
         for group in groups(words[0]):
             bag[f"verb={group}"] = 1.0
     if operation == "query":
-        kind = "plural" if is_plural(root.name) else "single"
-        bag[
-            f"gql.root={kind}{'-keyed' if root.keyed else ''}{'-bounded' if root.bounded else ''}"
-        ] = 1.0
+        kind = "plural" if is_plural(name) else "single"
+        bag[f"gql.root={kind}{'-keyed' if keyed else ''}{'-bounded' if bounded else ''}"] = 1.0
+    return bag

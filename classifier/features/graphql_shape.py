@@ -9,21 +9,35 @@ faster; the shape is all that is needed.
 
 import re
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Final
+from functools import lru_cache
+from string import ascii_letters
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from classifier.features.intent import head_of
+from classifier.features.lexemes import lexemes
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_plural, split_name
 
+# Blanks are stepped over with the lexeme behind them: to look for one at every blank costs more.
+# Texts are unrolled and possessive, so that a long one takes one pass.
 _TOKEN: Final = re.compile(
-    r'#[^\n]*|"""(?:[^"\\]|\\.|"(?!""))*(?:""")?|"(?:[^"\\\n]|\\.)*"?|\.\.\.|[{}()\[\]:@$!=|]|[A-Za-z_]\w*|-?\d[\w.+-]*'
+    r"[\s,]{0,32}+("
+    r"[A-Za-z_]\w*|[{}()\[\]:@$!=|]|#[^\n]*|"
+    r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(?:""")?|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"?|'
+    r"\.\.\.|-?\d[\w.+-]*)"
 )
 
 
+_MAX_CHARS: Final = 16_384
+
+
 _MAX_TOKENS: Final = 1500
+_MAX_NAME: Final = 120
+_LETTERS: Final = frozenset(ascii_letters + "_")
+# After a field: its arguments, directives, selection.
+_GOES_ON: Final = frozenset("(@{")
 
 
 _OPERATIONS: Final = frozenset(("query", "mutation", "subscription"))
@@ -106,17 +120,77 @@ class Shape:
     meanings: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Level:
+class _Level(NamedTuple):
+    """Where a selection stands: lists above it, those without bounds, how many objects."""
+
     lists: int
     unbounded: int
     product: float = 1.0
 
 
+class _FieldName(NamedTuple):
+    """What a field's name alone says."""
+
+    introspection: bool
+    typename: bool
+    aggregate: bool
+    meanings: frozenset[str]
+    wrapper: bool
+    single: bool
+    many: bool
+
+
+class _ArgumentName(NamedTuple):
+    """What an argument's name alone says."""
+
+    meanings: frozenset[str]
+    bound: bool
+    key: bool
+    ends_as_key: bool
+    filters: bool
+    filter: bool
+    recursion: bool
+
+
+@lru_cache(maxsize=4096)
+def _field_name(name: str) -> _FieldName:
+    lower = name.lower()
+    wrapper = lower in _WRAPPERS
+    return _FieldName(
+        introspection=lower.startswith("__") and lower != "__typename",
+        typename=lower == "__typename",
+        aggregate=lower in _AGGREGATES or lower.endswith(("aggregate", "count", "stats")),
+        meanings=_meanings(name),
+        wrapper=wrapper,
+        single=name in _SINGLE or head_of(last_word(name)) in _NO_LISTS,
+        many=is_plural(name) or wrapper or lower.endswith("connection"),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _argument_name(name: str) -> _ArgumentName:
+    lower = name.lower()
+    return _ArgumentName(
+        meanings=_meanings(name),
+        bound=lower in _BOUNDS,
+        key=lower in _KEYS,
+        ends_as_key=lower.endswith(("id", "key", "slug", "ids")),
+        filters=lower in _FILTERS,
+        filter=lower == "filter",
+        recursion=lower in _RECURSIONS,
+    )
+
+
+def _meanings(name: str) -> frozenset[str]:
+    return frozenset(
+        group for word in split_name(name)[:5] for group in groups(word) if group in _TELLING
+    )
+
+
 def read_shape(text: str, variables: JsonValue) -> Shape:
     """The shape of a GraphQL document; never raises."""
-    found = (m.group() for m in islice(_TOKEN.finditer(text), _MAX_TOKENS))
-    tokens = [t for t in found if t[0] != "#"]
+    found = lexemes(_TOKEN, text[:_MAX_CHARS], _MAX_TOKENS)
+    tokens = [token for token in found if token[0] != "#"]
     reader = _Reader(tokens, variables if isinstance(variables, dict) else {})
     reader.run()
     return reader.shape
@@ -146,7 +220,7 @@ class _Reader:
                 self._head(lexeme)
             elif lexeme == "...":
                 self._spread()
-            elif lexeme[0].isalpha() or lexeme[0] == "_":
+            elif lexeme[0] in _LETTERS:
                 self._field(lexeme)
             else:
                 self._skip(lexeme)
@@ -174,7 +248,7 @@ class _Reader:
     def _open(self) -> None:
         level = self._pending if self._stack else _Level(0, 0)
         self._stack.append(level)
-        self._pending = _Level(level.lists, level.unbounded, level.product)
+        self._pending = level
         self.shape.depth = max(self.shape.depth, len(self._stack))
 
     def _close(self) -> None:
@@ -190,51 +264,49 @@ class _Reader:
             self._at += 2
         elif self._at < len(tokens) and tokens[self._at] not in "{@":
             self._at += 1
-        above = self._stack[-1]
-        self._pending = _Level(above.lists, above.unbounded, above.product)
+        self._pending = self._stack[-1]
 
     def _field(self, name: str) -> None:
         if self._peek() == ":":
             self._at += 1
             name = self._take()
+        known = _field_name(name[:_MAX_NAME])
+        self._count(known)
+        top = len(self._stack) == 1 and not self._fragment and not known.typename
+        if not top and self._peek() not in _GOES_ON:
+            self._pending = self._stack[-1]
+            return
         root = Root(name)
         self._arguments(root)
         while self._peek() == "@":
             self._at += 2
             self._skip_arguments()
-        self._count(root)
+        if top:
+            self.shape.roots.append(root)
+        self._pending = self._level_below(root, known)
 
-    def _count(self, root: Root) -> None:
-        shape, lower = self.shape, root.name.lower()
+    def _count(self, known: _FieldName) -> None:
+        shape = self.shape
         shape.fields += 1
-        if lower.startswith("__"):
-            shape.introspection |= lower != "__typename"
-        shape.aggregates += lower in _AGGREGATES or lower.endswith(("aggregate", "count", "stats"))
-        if shape.fields < _MAX_MEANT_FIELDS:
-            self._meanings(root.name)
-        if len(self._stack) == 1 and not self._fragment and lower != "__typename":
-            shape.roots.append(root)
-        # A connection and its edges are one list: the wrapper adds none of its own.
-        adds = self._is_list(root, lower) and lower not in _WRAPPERS
-        shape.lists += adds
-        self._pending = self._level_below(root, adds=adds)
+        shape.introspection |= known.introspection
+        shape.aggregates += known.aggregate
+        if known.meanings and shape.fields < _MAX_MEANT_FIELDS:
+            shape.meanings |= known.meanings
 
-    def _is_list(self, root: Root, lower: str) -> bool:
-        if self._peek() != "{" or root.name in _SINGLE:
-            return False
-        if head_of(last_word(root.name)) in _NO_LISTS:
-            return False
-        named = is_plural(root.name) or lower in _WRAPPERS or lower.endswith("connection")
-        return named or root.bounded
-
-    def _level_below(self, root: Root, *, adds: bool) -> _Level:
+    def _level_below(self, root: Root, known: _FieldName) -> _Level:
         """The level that a field's selection opens; how many objects stand on it is a guess."""
         shape, above = self.shape, self._stack[-1]
+        if self._peek() != "{" or known.single or not (known.many or root.bounded):
+            return above
+        # A connection and its edges are one list: the wrapper adds none of its own.
+        if known.wrapper:
+            return above
+        shape.lists += 1
         size = root.bound if root.bound is not None else _ASSUMED_SIZE
-        many = adds and not (root.keyed and not root.bounded)
+        many = not root.keyed or root.bounded
         level = _Level(
-            above.lists + adds,
-            above.unbounded + (adds and not root.bounded and not root.keyed),
+            above.lists + 1,
+            above.unbounded + (not root.bounded and not root.keyed),
             min(_MAX_PRODUCT, above.product * (max(1.0, size) if many else 1.0)),
         )
         shape.product = max(shape.product, level.product)
@@ -248,32 +320,34 @@ class _Reader:
             return
         self._at += 1
         nesting = 1
-        while self._at < len(self._tokens) and nesting:
-            lexeme = self._take()
+        tokens, end = self._tokens, len(self._tokens)
+        while self._at < end and nesting:
+            lexeme = tokens[self._at]
+            self._at += 1
             if lexeme in "([{":
                 nesting += 1
             elif lexeme in ")]}":
                 nesting -= 1
-            elif self._peek() == ":":
+            elif self._at < end and tokens[self._at] == ":":
                 self._at += 1
                 self._argument(root, lexeme, nesting)
 
     def _argument(self, root: Root, name: str, nesting: int) -> None:
-        lower = name.lower()
-        value = self._value()
+        known = _argument_name(name[:_MAX_NAME])
+        shape, value = self.shape, self._value()
         if nesting <= 2:
-            self._meanings(name)
+            shape.meanings |= known.meanings
         root.arguments += nesting == 1
-        if lower in _BOUNDS:
+        if known.bound:
             self._bound(root, value)
-        if lower in _KEYS or (lower.endswith(("id", "key", "slug", "ids")) and nesting == 1):
+        if known.key or (known.ends_as_key and nesting == 1):
             root.keyed = True
-        if lower in _FILTERS:
-            self.shape.filters += 1
-            self.shape.everything |= value == {} or self._empty_before()
-        self.shape.wildcard |= isinstance(value, str) and value.startswith(_WILDCARDS)
-        self.shape.everything |= lower == "filter" and value in ("ALL", '"all"')
-        self.shape.recursive |= lower in _RECURSIONS
+        if known.filters:
+            shape.filters += 1
+            shape.everything |= value == {} or self._empty_before()
+        shape.wildcard |= isinstance(value, str) and value.startswith(_WILDCARDS)
+        shape.everything |= known.filter and value in ("ALL", '"all"')
+        shape.recursive |= known.recursion
 
     def _bound(self, root: Root, value: JsonValue) -> None:
         root.bounded = True
@@ -284,10 +358,6 @@ class _Reader:
 
     def _empty_before(self) -> bool:
         return self._peek() == "}" and self._tokens[self._at - 1] == "{"
-
-    def _meanings(self, name: str) -> None:
-        for word in split_name(name)[:5]:
-            self.shape.meanings.update(group for group in groups(word) if group in _TELLING)
 
     def _value(self) -> JsonValue:
         lexeme = self._peek()
@@ -321,8 +391,9 @@ class _Reader:
 def _number(value: JsonValue) -> float | None:
     if isinstance(value, bool):
         return None
-    if isinstance(value, int | float):
-        return min(float(value), 1e9)
+    if isinstance(value, (int, float)):
+        # First the smaller one: whole numbers of JSON may be too large for a float.
+        return float(min(value, 1e9))
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     return None

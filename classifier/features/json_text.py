@@ -5,9 +5,6 @@ members of every container, and the fields that follow the long one. A list that
 its length, estimated from how many characters its first items took.
 """
 
-# The cut-offs are the features; a name for each would say less than the number does.
-# ruff: noqa: PLR2004
-
 import json
 import re
 from typing import Final
@@ -35,6 +32,7 @@ _DEEP: Final = re.compile(r"(?<![\[{\s])\s*+(?:[\[{]\s*+){60}")
 _GAP: Final = re.compile(r"[\s,]*")
 _COLON: Final = re.compile(r"\s*:\s*")
 _AFTER_CONTAINER: Final = re.compile(r"[\]}]\s*,(?=\s*\")")
+_BLANKS: Final = " \t\n\r"
 _DECODER: Final = json.JSONDecoder()
 
 
@@ -54,13 +52,15 @@ def parse(text: str) -> JsonValue:
     if len(text) > _MAX_NESTING and _deep(text):
         return None
     try:
-        found: JsonValue = _DECODER.decode(text)
+        found: JsonValue
+        text = text.strip(_BLANKS)
+        found, end = _DECODER.raw_decode(text)
     except RecursionError:
         return None
     except ValueError as exc:
         # Not broken, but a number of more digits than Python takes.
         return None if isinstance(exc, json.JSONDecodeError) else _parsed_with_bounds(text)
-    return found
+    return found if end == len(text) else None
 
 
 def _parsed_with_bounds(text: str) -> JsonValue:

@@ -32,7 +32,7 @@ def bucket(value: float) -> str:
 
 def log(value: float) -> float:
     """log10 of 1 + value, so that 0 stays 0; never negative, at most 9."""
-    return min(9.0, math.log10(1 + max(0.0, value)))
+    return min(9.0, math.log10(1 + value)) if value > 0 else 0.0
 
 
 def seconds(text: str) -> float | None:

@@ -3,7 +3,7 @@
 Only words of this file are ever said: nothing that stood in a payload.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -196,16 +196,17 @@ MIN_WEIGHT: Final = 0.05
 """What weighs less is not worth telling."""
 
 
-def explain(features: Mapping[str, float], weighty: Iterable[tuple[float, str]]) -> str:
+def explain(features: Mapping[str, float], weightiest: Sequence[str]) -> str:
     """One short sentence: the protocol and what weighed most.
 
     Args:
         features: Those of the request.
-        weighty: Weights of at least `MIN_WEIGHT` and the names of their features.
+        weightiest: The names of those that weigh at least `MIN_WEIGHT`, heaviest first.
     """
-    subject = next((said for name, said in _SUBJECTS.items() if name in features), "a request")
+    protocol = next(filter(features.__contains__, _SUBJECTS), "")
+    subject = _SUBJECTS.get(protocol, "a request")
     said: list[str] = []
-    for _, name in sorted((-weight, name) for weight, name in weighty)[:_MAX_LOOKED_AT]:
+    for name in weightiest[:_MAX_LOOKED_AT]:
         phrase = _phrase(name)
         if phrase and phrase not in said:
             said.append(phrase)

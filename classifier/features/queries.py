@@ -4,6 +4,7 @@
 # ruff: noqa: PLR2004
 
 import re
+from itertools import islice
 from typing import Final
 
 from pydantic import JsonValue
@@ -31,6 +32,8 @@ _GRAPHQL: Final = re.compile(
 
 
 _MIN_QUERY_CHARS: Final = 12
+_MAX_BATCH_CHARS: Final = 12_000
+_MAX_FIELDS: Final = 40
 _METRIC_PATHS: Final = frozenset(("query_range", "prom", "prometheus", "loki", "render", "series"))
 
 
@@ -40,9 +43,7 @@ def read_queries(parts: Parts, bag: dict[str, float]) -> str:
         batched = _graphql_batch(parts.document, bag)
         if batched:
             return "graphql"
-    if "persistedQuery" in parts.text[:4000] or any(
-        "persistedQuery" in v for _, v in parts.query_params[:10]
-    ):
+    if _is_persisted(parts):
         bag["gql=persisted"] = 1.0
     variables = _variables(parts)
     found = ""
@@ -61,6 +62,12 @@ def read_queries(parts: Parts, bag: dict[str, float]) -> str:
     return ""
 
 
+def _is_persisted(parts: Parts) -> bool:
+    if parts.text.find("persistedQuery", 0, 4000) >= 0:
+        return True
+    return any("persistedQuery" in value for _, value in parts.query_params[:10])
+
+
 def _graphql_batch(document: list[JsonValue], bag: dict[str, float]) -> bool:
     queries = [
         (item["query"], item.get("variables"))
@@ -68,8 +75,11 @@ def _graphql_batch(document: list[JsonValue], bag: dict[str, float]) -> bool:
         if isinstance(item, dict) and isinstance(item.get("query"), str)
     ]
     texts = [(q, v) for q, v in queries if isinstance(q, str) and _GRAPHQL.match(q[:4000])]
+    left = _MAX_BATCH_CHARS
     for query, variables in texts[:6]:
-        read_graphql(query, variables, bag)
+        if left > 0:
+            read_graphql(query[:left], variables, bag)
+        left -= len(query)
     if texts:
         bag[f"rpc.batch={bucket(len(document))}"] = 1.0
     return bool(texts)
@@ -83,8 +93,7 @@ def _candidates(parts: Parts) -> list[tuple[str, str]]:
     """Texts that may be queries, the likeliest first."""
     found: list[tuple[str, str]] = []
     document = parts.document
-    plain = not parts.form and not parts.media.startswith("multipart/")
-    if document is None and parts.text and plain:
+    if document is None and parts.text and _is_plain(parts):
         found.append(("", parts.text))
     if isinstance(document, dict):
         found.extend(_strings(document, 0))
@@ -101,6 +110,10 @@ def _candidates(parts: Parts) -> list[tuple[str, str]]:
     return found[:12]
 
 
+def _is_plain(parts: Parts) -> bool:
+    return not parts.form and not parts.media.startswith("multipart/")
+
+
 def _in_item(item: JsonValue) -> list[tuple[str, str]]:
     if isinstance(item, dict):
         return _strings(item, 0)
@@ -109,7 +122,7 @@ def _in_item(item: JsonValue) -> list[tuple[str, str]]:
 
 def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for key, value in list(document.items())[:40]:
+    for key, value in islice(document.items(), _MAX_FIELDS):
         if isinstance(value, str):
             if key.lower().replace("-", "_") in _QUERY_KEYS:
                 found.append((key, value))
@@ -126,7 +139,7 @@ def _strings(document: dict[str, JsonValue], depth: int) -> list[tuple[str, str]
 def _read_text(
     parts: Parts, key: str, text: str, variables: JsonValue, bag: dict[str, float]
 ) -> str:
-    if _GRAPHQL.match(text[:4000]) and key.lower() in ("", "query", "queries"):
+    if key.lower() in ("", "query", "queries") and _GRAPHQL.match(text[:4000]):
         read_graphql(text, variables, bag)
         return "graphql"
     graph = looks_like_graph(text)

@@ -24,7 +24,7 @@ _CYPHER: Final = re.compile(
 )
 
 
-_PROLOGUE: Final = r"^\s*(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*"
+_PROLOGUE: Final = r"^\s*(?:(?:PREFIX\s+[\w.-]*:|BASE)\s*<[^>\s]{0,300}>\s*)*+"
 
 
 _SPARQL: Final = re.compile(
@@ -60,7 +60,7 @@ _FILTER_STAGE: Final = vocabulary("where filter search range fields project keep
 def read_query_text(text: str, bag: dict[str, float]) -> bool:
     """Add the features of a query in a language that is told by its text; False if it is none."""
     text = text[:_MAX_CHARS]
-    if _SPARQL.match(text):
+    if _is_sparql(text):
         _sparql(text, bag)
     elif _GREMLIN.search(text[:400]):
         _gremlin(text, bag)
@@ -69,7 +69,7 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
     elif _CYPHER.match(text):
         _cypher(text, bag)
     elif (
-        len(_PIPE.findall(text)) >= 1 and not text.lstrip().startswith(("{", "["))
+        "|" in text and _PIPE.search(text) and not text.lstrip().startswith(("{", "["))
     ) or "|>" in text:
         _pipeline(text, bag)
     else:
@@ -77,12 +77,15 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
     return True
 
 
+# Possessive: blanks that could be split between two places would be split in every way.
+_LIMIT: Final = re.compile(
+    r"\b(?:limit|take|head|top|n:|first|last)\s*+(?:[(:=]\s*+)?(?:n\s*+:\s*+)?(\d{1,9})",
+    re.IGNORECASE,
+)
+
+
 def _bound(text: str, bag: dict[str, float]) -> float | None:
-    found = re.search(
-        r"\b(?:limit|take|head|top|n:|first|last)\s*[(:=]?\s*(?:n\s*:\s*)?(\d{1,9})",
-        text,
-        re.IGNORECASE,
-    )
+    found = _LIMIT.search(text)
     if not found:
         return None
     number = float(found[1])
@@ -104,7 +107,7 @@ def _cypher(text: str, bag: dict[str, float]) -> None:
     )
     hops = len(re.findall(r"-\[|-->|<--|--\(", text))
     keyed = re.search(
-        r"\{\s*\w*(?:id|name|key|uuid|email|title|code|slug|number)\w*\s*:|\.\w*(?:id|uuid|email|key|name)\s*=\s*|\bid\(\w+\)\s*=|elementId\(",
+        r"\{\s*+(?=\w{0,60}?(?:id|name|key|uuid|email|title|code|slug|number))\w++\s*+:|\.\w*(?:id|uuid|email|key|name)\s*=\s*|\bid\(\w+\)\s*=|elementId\(",
         text,
         re.IGNORECASE,
     )
@@ -202,7 +205,9 @@ def _sparql(text: str, bag: dict[str, float]) -> None:
     agg = re.search(r"\b(COUNT|SUM|AVG|GROUP_CONCAT|MIN|MAX)\s*\(|GROUP BY", upper)
     limit = _bound(text, bag)
     patterns = len(re.findall(r"\?\w+", text))
-    keyed = re.search(r"\{\s*(?:<[^>]+>|\w+:\w+)\s+(?:\?|<|\w+:)", text) and patterns <= 8
+    keyed = (
+        re.search(r"\{\s*+(?:<[^<>]{1,300}+>|\w++:\w++)\s++(?:\?|<|\w++:)", text) and patterns <= 8
+    )
     walk = re.search(r"[\w>]\s*[*+]\s+[?<\w]", text)
     regex = "REGEX(" in upper or "CONTAINS(" in upper
     flag(
@@ -273,7 +278,12 @@ def _pipeline(text: str, bag: dict[str, float]) -> None:
 
 def looks_like_graph(text: str) -> bool:
     """Whether a text that may look like SQL is SPARQL or a graph procedure instead."""
-    return (
-        _SPARQL.match(text[:2000]) is not None
-        or re.match(r"\s*CALL\s+\w+\.\w+", text[:200], re.IGNORECASE) is not None
-    )
+    return _is_sparql(text[:2000]) or _PROCEDURE.match(text[:200]) is not None
+
+
+def _is_sparql(text: str) -> bool:
+    # No text without one of the two is SPARQL, and most hold neither.
+    return ("?" in text or "<" in text) and _SPARQL.match(text) is not None
+
+
+_PROCEDURE: Final = re.compile(r"\s*CALL\s+\w+\.\w+", re.IGNORECASE)

@@ -5,18 +5,26 @@
 
 import re
 from dataclasses import dataclass, field
-from itertools import islice
+from string import ascii_uppercase
 from typing import Final
 
+from classifier.features.lexemes import lexemes
 from classifier.features.vocabulary import vocabulary
 
+# Blanks are stepped over with the lexeme behind them: to look for one at every blank costs more.
+# Texts are unrolled and possessive, so that a long one takes one pass.
 _TOKEN: Final = re.compile(
-    r"--[^\n]*|/\*.*?(?:\*/|$)|'(?:[^'\\]|''|\\.)*'?|\"(?:[^\"]|\"\")*\"?|`[^`]*`?|\[[^\]\s]{1,60}\](?!\()|"
-    r"[A-Za-z_@$#][\w$]*(?:\.[\w$*]+)*|\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?|<>|<=|>=|!=|=~|!~|~\*?|\|\||[=<>(),;*?:%+\-/{}]",
+    r"\s{0,32}+("
+    r"[A-Za-z_@$#][\w$]*(?:\.[\w$*]+)*|<>|<=|>=|!=|=~|!~|~\*?|\|\||--[^\n]*|/\*.*?(?:\*/|$)|"
+    r"[=<>(),;*?:%+\-/{}]|\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?|"
+    r"'[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+'?|\"[^\"]*+(?:\"\"[^\"]*+)*+\"?|`[^`]*`?|"
+    r"\[[^\[\]\s]{1,60}+\](?!\())",
     re.DOTALL,
 )
 _MAX_TOKENS: Final = 1200
 _MAX_CHARS: Final = 16_000
+_MAX_NAME: Final = 64
+_MAX_LISTS: Final = 32
 FIRST: Final = vocabulary("""
     SELECT WITH INSERT UPDATE DELETE CREATE ALTER DROP TRUNCATE SHOW DESCRIBE DESC EXPLAIN USE
     SET OPTIMIZE VACUUM ANALYZE COPY LOAD UNLOAD EXPORT IMPORT BACKUP RESTORE MERGE UPSERT
@@ -47,9 +55,9 @@ _CONTAINS: Final = vocabulary("""
     CONTAINS POSITION STRPOS INSTR LOCATE CHARINDEX SEARCH REGEXP_CONTAINS HASTOKEN
     MULTISEARCHANY
 """)
-_ML: Final = re.compile(
-    r"^(ml\.|ai\.|cortex|snowflake\.cortex|ai_|predict|forecast|vector_)", re.IGNORECASE
-)
+_ML: Final = (
+    "ML.", "AI.", "CORTEX", "SNOWFLAKE.CORTEX", "AI_", "PREDICT", "FORECAST", "VECTOR_",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -79,6 +87,8 @@ class Statement:
     tokens: int = 0
     time_bound: bool = False
     in_list: int = 0
+    lists: int = 0
+    valued: bool = False
     contains: bool = False
     record: bool = False
     span_seconds: float = 0.0
@@ -87,35 +97,41 @@ class Statement:
     last_value: bool = False
 
 
+# Possessive: a comment that could end in two places would be tried in each, for all comments.
+_START: Final = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*+"
+    r"([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"\w+\"\s*$)(.{0,200})",
+    re.DOTALL,
+)
+_CLAUSE: Final = re.compile(r"[*,=()]|\b(from|into|table|set|where|\d)\b", re.IGNORECASE)
+
+
 def looks_like_sql(text: str) -> bool:
     """Whether a text starts with a statement of SQL or a dialect of it."""
-    found = re.match(
-        r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"\w+\"\s*$)(.{0,200})",
-        text[:800],
-        re.DOTALL,
-    )
+    found = _START.match(text[:800])
     if not found or found[1].upper() not in FIRST:
         return False
     rest = found[2]
-    return found[1].isupper() or bool(
-        re.search(r"[*,=()]|\b(from|into|table|set|where|\d)\b", rest, re.IGNORECASE)
-    )
+    return found[1].isupper() or bool(_CLAUSE.search(rest))
 
 
 def parse(text: str) -> Statement:
     """The clauses of the first 1,200 tokens; later statements add to the first."""
-    tokens = [m.group() for m in islice(_TOKEN.finditer(text[:_MAX_CHARS]), _MAX_TOKENS)]
-    tokens = _without_prefix([t for t in tokens if not t.startswith(("--", "/*"))])
+    found = lexemes(_TOKEN, text[:_MAX_CHARS], _MAX_TOKENS)
+    tokens = _without_prefix([t for t in found if not t.startswith(("--", "/*"))])
     seen = Statement(tokens=len(tokens))
-    upper = [t.upper() if t[0].isalpha() or t[0] == "_" else t for t in tokens]
+    upper = [token.upper() for token in tokens]
     seen.first = upper[0] if upper else ""
     seen.second = upper[1] if len(upper) > 1 else ""
     seen.kind = next((t for t in upper[1:6] if t in _KINDS), "")
     seen.span_seconds = _span(text)
     seen.inserts = upper.count("INSERT")
-    seen.words = {t for t in upper if t.isalpha() or "_" in t}
-    for at in range(len(tokens)):
-        _token(seen, tokens, upper, at)
+    seen.words = set(upper)
+    for at, lexeme in enumerate(upper):
+        if lexeme in _RULES:
+            _RULES[lexeme](seen, tokens, at)
+        elif lexeme == "(" and at and upper[at - 1][0] in _NAME_STARTS:
+            _function(seen, upper[at - 1], tokens, at - 1)
     if seen.first == "EXPLAIN":
         seen.first = "EXPLAIN" if "ANALYZE" not in upper[:5] else "EXPLAIN_ANALYZE"
     return seen
@@ -127,15 +143,24 @@ _KINDS: Final = vocabulary("""
     POLICY
 """)
 _PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA"))
+# Each with what stands in every text it finds, which is quicker to look for.
 _SPANS: Final = (
-    re.compile(
-        r"INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)",
-        re.IGNORECASE,
+    (
+        "INTERVAL",
+        re.compile(
+            r"INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)",
+            re.IGNORECASE,
+        ),
     ),
-    re.compile(r"now\(\)\s*-\s*(\d{1,6})\s*([smhdwy])\b", re.IGNORECASE),
-    re.compile(r"\bago\('?PT?(\d{1,6})([HMDSWY])", re.IGNORECASE),
-    re.compile(r"\bSINCE\s+(\d{1,6})\s+(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|YEAR)", re.IGNORECASE),
-    re.compile(r"\bLAST_(\d{1,4})?_?(DAY|WEEK|MONTH|YEAR|HOUR)", re.IGNORECASE),
+    ("NOW()", re.compile(r"now\(\)\s*-\s*(\d{1,6})\s*([smhdwy])\b", re.IGNORECASE)),
+    ("AGO(", re.compile(r"\bago\('?PT?(\d{1,6})([HMDSWY])", re.IGNORECASE)),
+    (
+        "SINCE",
+        re.compile(
+            r"\bSINCE\s+(\d{1,6})\s+(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|YEAR)", re.IGNORECASE
+        ),
+    ),
+    ("LAST_", re.compile(r"\bLAST_(\d{1,4})?_?(DAY|WEEK|MONTH|YEAR|HOUR)", re.IGNORECASE)),
 )
 _ADD: Final = re.compile(
     r"date_?(?:add|sub)\(\s*'?(second|minute|hour|day|week|month|quarter|year)s?'?\s*,\s*-?(\d{1,6})",
@@ -151,36 +176,32 @@ _UNITS: Final = {
 def _span(text: str) -> float:
     """How far back a statement looks, in seconds; 0 if it does not say."""
     text = text[:6000]
-    for pattern in _SPANS:
-        found = pattern.search(text)
+    upper = text.upper()
+    for sign, pattern in _SPANS:
+        found = pattern.search(text) if sign in upper else None
         if found:
             return float(found[1] or 1) * _UNITS[found[2].upper()]
-    found = _ADD.search(text)
+    found = _ADD.search(text) if "DATE" in upper else None
     return float(found[2]) * _UNITS[found[1].upper()] if found else 0.0
 
 
 def _without_prefix(tokens: list[str]) -> list[str]:
     """The tokens from the first statement on that is more than a preparation."""
+    start = 0
     for _ in range(8):
-        while tokens and tokens[0] in ("(", ";"):
-            tokens = tokens[1:]
-        if not tokens or tokens[0].upper() not in _PREFIXES or ";" not in tokens[:60]:
-            return tokens
-        rest = tokens[tokens.index(";") + 1 :]
-        if not rest:
-            return tokens
-        tokens = rest
-    return tokens
+        while start < len(tokens) and tokens[start] in ("(", ";"):
+            start += 1
+        near = tokens[start : start + 60]
+        if not near or near[0].upper() not in _PREFIXES or ";" not in near:
+            break
+        after = start + near.index(";") + 1
+        if after == len(tokens):
+            break
+        start = after
+    return tokens[start:]
 
 
-def _token(seen: Statement, tokens: list[str], upper: list[str], at: int) -> None:
-    lexeme = upper[at]
-    after = upper[at + 1] if at + 1 < len(upper) else ""
-    if after == "(" and (lexeme[0].isalpha() or lexeme[0] == "_"):
-        _function(seen, lexeme, tokens, at)
-    rule = _RULES.get(lexeme)
-    if rule is not None:
-        rule(seen, tokens, at)
+_NAME_STARTS: Final = frozenset(ascii_uppercase + "_")
 
 
 def _function(seen: Statement, lexeme: str, tokens: list[str], at: int) -> None:
@@ -193,7 +214,7 @@ def _function(seen: Statement, lexeme: str, tokens: list[str], at: int) -> None:
             float(t) for t in tokens[at + 2 : at + 6] if t.isascii() and t.isdigit() and len(t) < 16
         ]
         seen.generator = max([seen.generator, 1.0, *numbers])
-    if _ML.match(lexeme):
+    if lexeme.startswith(_ML):
         seen.ml = True
     if name in _CONTAINS and seen.where:
         seen.contains = True
@@ -243,24 +264,21 @@ def _equals(seen: Statement, tokens: list[str], at: int) -> None:
     literal = bool(right) and (right[0] in "'\"?:$@%#{" or right[0].isdigit())
     if literal:
         seen.equal += 1
-        seen.key_equal |= _KEY.search(left) is not None
+        seen.key_equal = seen.key_equal or _KEY.search(left[-_MAX_NAME:]) is not None
 
 
 def _in(seen: Statement, tokens: list[str], at: int) -> None:
-    items = 0
-    for lexeme in tokens[at + 2 : at + 200]:
-        if lexeme == ")":
-            break
-        items += lexeme == ","
-    if tokens[at + 2 : at + 3] and tokens[at + 2].upper() not in ("SELECT", "WITH"):
-        seen.in_list = max(seen.in_list, items + 1)
+    seen.lists += 1
+    items = tokens[at + 2 : at + 200] if seen.lists <= _MAX_LISTS else []
+    if items and items[0].upper() not in ("SELECT", "WITH"):
+        end = items.index(")") if ")" in items else len(items)
+        seen.in_list = max(seen.in_list, items[:end].count(",") + 1)
 
 
 def _range(seen: Statement, tokens: list[str], at: int) -> None:
-    left = tokens[at - 1].lower() if at else ""
     seen.ranges += seen.where
-    if re.search(r"time|date|_at$|day|ts$|month|_dt$|timestamp|year", left):
-        seen.time_bound = seen.time_bound or seen.where
+    if at and seen.where and not seen.time_bound:
+        seen.time_bound = _TIME.search(tokens[at - 1][-_MAX_NAME:].lower()) is not None
 
 
 def _like(seen: Statement, tokens: list[str], at: int) -> None:
@@ -274,12 +292,17 @@ def _regex(seen: Statement, _tokens: list[str], _at: int) -> None:
 
 
 def _values(seen: Statement, tokens: list[str], at: int) -> None:
-    if not seen.rows:
-        seen.rows = sum(lexeme == "(" for lexeme in tokens[at:])
+    # Counted once: the tokens of a later VALUES are among those of the first.
+    if not seen.valued:
+        seen.valued = True
+        seen.rows = tokens[at:].count("(")
 
 
 def _semicolon(seen: Statement, tokens: list[str], at: int) -> None:
     seen.statements += at + 1 < len(tokens)
+
+
+_TIME: Final = re.compile(r"time|date|_at$|day|ts$|month|_dt$|timestamp|year")
 
 
 _RULES: Final = {
