@@ -5,22 +5,44 @@ It needs nothing but the standard library, answers in well under a millisecond a
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from math import sumprod
 from typing import Final, Self
 
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import (
+    MAX_WEIGHED_FEATURES,
+    Classification,
+    Label,
+    RequestView,
+    Source,
+)
 from classifier.features import extract
 from classifier.features.phrases import MIN_WEIGHT, explain
 
 _ARTIFACT: Final = "model.json"
 _MAX_CONFIDENCE: Final = 0.999
+_TOLD_WITH_EACH: Final = 3
+"""How many features come with every label; an explanation has `MAX_WEIGHED_FEATURES`."""
 
 type Weights = tuple[float, ...]
 type Spoken = tuple[str, float, Weights]
 """A feature of a request that the model knows: name, value, weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the model thinks of a request, in full.
+
+    Attributes:
+        decided: Its decision, with up to `MAX_WEIGHED_FEATURES` features.
+        probabilities: The calibrated probability of every label.
+    """
+
+    decided: Classification
+    probabilities: Mapping[Label, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,8 @@ class LocalModel:
             raw = json.loads(text)
             scale = float(raw["scale"])
             weights = {
-                name: tuple(number / scale for number in numbers)
+                # Interned, for decisions that are kept for long name their features.
+                sys.intern(name): tuple(number / scale for number in numbers)
                 for name, numbers in raw["weights"].items()
             }
             return cls(
@@ -83,19 +106,40 @@ class LocalModel:
         """Label a request; takes bounded time and never raises."""
         features = extract(view)
         spoken = self._spoken(features)
+        return self._decided(features, spoken, self._scores(spoken), _TOLD_WITH_EACH)
+
+    def explain(self, view: RequestView) -> Opinion:
+        """Label a request as `classify` does, and tell all about it."""
+        features = extract(view)
+        spoken = self._spoken(features)
         scores = self._scores(spoken)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return Classification(
-            label=self.labels[best],
-            confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
-            source=Source.LOCAL,
-            reason=explain(features, self._weightiest(spoken, best)),
+        return Opinion(
+            self._decided(features, spoken, scores, MAX_WEIGHED_FEATURES),
+            {label: self._probability(scores, at) for at, label in enumerate(self.labels)},
         )
 
     def probabilities(self, view: RequestView) -> dict[Label, float]:
         """The calibrated probability of every label."""
         scores = self._scores(self._spoken(extract(view)))
         return {label: self._probability(scores, at) for at, label in enumerate(self.labels)}
+
+    def _decided(
+        self, features: Mapping[str, float], spoken: list[Spoken], scores: list[float], told: int
+    ) -> Classification:
+        best = max(range(len(scores)), key=scores.__getitem__)
+        weighty = self._weighty(spoken, best)
+        label = self.labels[best]
+        sentence, code = explain(features, [name for _, name in weighty], label)
+        return Classification(
+            label=label,
+            confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
+            source=Source.LOCAL,
+            reason=sentence,
+            code=code,
+            weighed=tuple(
+                (sys.intern(name), -self.sharpness * weight) for weight, name in weighty[:told]
+            ),
+        )
 
     def _spoken(self, features: Mapping[str, float]) -> list[Spoken]:
         known = self.weights.get
@@ -120,15 +164,19 @@ class LocalModel:
         shares = [math.exp(self.sharpness * (score - top)) for score in scores]
         return shares[at] / sum(shares)
 
-    def _weightiest(self, spoken: list[Spoken], best: int) -> list[str]:
-        """The features that spoke for the label loudly enough to be told of, loudest first."""
+    def _weighty(self, spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
+        """Features that spoke for the label loudly enough to be told of, loudest first.
+
+        With how much, negated: so that plain sorting puts the loudest first, equals by name.
+        """
         margins = self.margins
         weighty = [
             (-weight, name)
             for name, value, _ in spoken
             if (weight := value * margins[name][best]) >= MIN_WEIGHT
         ]
-        return [name for _, name in sorted(weighty)]
+        weighty.sort()
+        return weighty
 
 
 def _margins(numbers: Weights) -> Weights:
