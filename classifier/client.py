@@ -17,6 +17,7 @@ from classifier.contracts import (
     Classification,
     ClassifyRequest,
     ClassifyResponse,
+    ExplainResponse,
     Label,
     RequestView,
 )
@@ -117,31 +118,43 @@ class ClassifierClient:
         Raises:
             ClassifierError: If there is no usable answer; a subclass says why.
         """
+        answer = await self._ask("/classify", view, deadline_ms, ClassifyResponse)
+        return answer.classification()
+
+    async def explain(self, view: RequestView, deadline_ms: int | None = None) -> ExplainResponse:
+        """Ask for the label of a request and all that speaks for it; see `classify`.
+
+        Raises:
+            ClassifierError: If there is no usable answer; a subclass says why.
+        """
+        return await self._ask("/explain", view, deadline_ms, ExplainResponse)
+
+    async def _ask[Answer: ClassifyResponse](
+        self, path: str, view: RequestView, deadline_ms: int | None, expected: type[Answer]
+    ) -> Answer:
         question = ClassifyRequest.from_view(view, deadline_ms).model_dump_json(exclude_none=True)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._post(question)
+                text = await self._post(path, question)
         except TimeoutError as exc:
             raise ClassifierTimeoutError(self._timeout_seconds) from exc
         except httpx.HTTPError as exc:
             raise ClassifierUnreachableError(type(exc).__name__) from exc
         try:
-            decided = ClassifyResponse.model_validate_json(answer).classification()
+            answer = expected.model_validate_json(text)
         except ValidationError as exc:
             # The answer itself stays out of the message: it may repeat the payload.
             msg = f"{exc.error_count()} faults in the answer"
             raise ClassifierAnswerError(msg) from None
-        if decided.label not in self._labels:
+        if answer.label not in self._labels:
             msg = "a label without a pool"
             raise ClassifierAnswerError(msg)
-        return decided
+        return answer
 
-    async def _post(self, question: str) -> bytes:
+    async def _post(self, path: str, question: str) -> bytes:
         # Not compressed: a small answer could become a large one.
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        async with self._http.stream(
-            "POST", "/classify", content=question, headers=headers
-        ) as response:
+        async with self._http.stream("POST", path, content=question, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 raise ClassifierStatusError(response.status_code)
             answer = bytearray()

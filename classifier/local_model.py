@@ -15,6 +15,7 @@ from typing import Final, Self
 from classifier.contracts import (
     MAX_WEIGHED_FEATURES,
     Classification,
+    Explained,
     Label,
     RequestView,
     Source,
@@ -30,19 +31,6 @@ _TOLD_WITH_EACH: Final = 3
 type Weights = tuple[float, ...]
 type Spoken = tuple[str, float, Weights]
 """A feature of a request that the model knows: name, value, weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What the model thinks of a request, in full.
-
-    Attributes:
-        decided: Its decision, with up to `MAX_WEIGHED_FEATURES` features.
-        probabilities: The calibrated probability of every label.
-    """
-
-    decided: Classification
-    probabilities: Mapping[Label, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +96,12 @@ class LocalModel:
         spoken = self._spoken(features)
         return self._decided(features, spoken, self._scores(spoken), _TOLD_WITH_EACH)
 
-    def explain(self, view: RequestView) -> Opinion:
+    def explain(self, view: RequestView) -> Explained:
         """Label a request as `classify` does, and tell all about it."""
         features = extract(view)
         spoken = self._spoken(features)
         scores = self._scores(spoken)
-        return Opinion(
+        return Explained(
             self._decided(features, spoken, scores, MAX_WEIGHED_FEATURES),
             {label: self._probability(scores, at) for at, label in enumerate(self.labels)},
         )

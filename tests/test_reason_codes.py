@@ -90,9 +90,9 @@ def test_an_explanation_is_the_decision_with_more_features_and_all_probabilities
     view = RequestView("GET", "/users/42")
     decided, told = MODEL.classify(view), MODEL.explain(view)
 
-    assert told.decided.weighed[:3] == decided.weighed
-    assert 3 < len(told.decided.weighed) <= MAX_WEIGHED_FEATURES
-    assert (told.decided.label, told.decided.code, told.decided.reason) == (
+    assert told.local.weighed[:3] == decided.weighed
+    assert 3 < len(told.local.weighed) <= MAX_WEIGHED_FEATURES
+    assert (told.local.label, told.local.code, told.local.reason) == (
         decided.label,
         decided.code,
         decided.reason,

@@ -226,7 +226,7 @@ _CONTRADICTIONS: Final[Mapping[str, frozenset[Code]]] = {
         Code.AUTH, Code.FIELDS, Code.HEALTH, Code.LOOKUP, Code.METADATA, Code.STATUS,
     )),
 }  # fmt: skip
-"""What may weigh a little for a label by chance, but is no reason for it that anybody would accept."""
+"""What may weigh a little for a label by chance, but is no reason for it."""
 _PLACES: Final = ("op", "op1", "opn", "verb", "last", "coll")
 _UNSPOKEN: Final = ("do.verb", "do.head", "k", "k1", "kn", "path", "before", "val")
 """Where a word of a group is too indirect to be told of, but still says what it is about."""
