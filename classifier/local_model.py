@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from math import sumprod
 from typing import Final, Self
 
 from classifier.contracts import (
@@ -28,9 +27,11 @@ _MAX_CONFIDENCE: Final = 0.999
 _TOLD_WITH_EACH: Final = 3
 """How many features come with every label; an explanation has `MAX_WEIGHED_FEATURES`."""
 
-type Weights = tuple[float, ...]
+type Weights = tuple[float, float, float]
+"""One number a label, in the order of `LocalModel.labels`."""
+
 type Spoken = tuple[str, float, Weights]
-"""A feature of a request that the model knows: name, value, weights."""
+"""A feature of a request that the model knows: name, value, margins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,16 @@ class LocalModel:
 
     Attributes:
         labels: In the order of the weights.
-        bias: One number a label.
-        weights: By feature name, one number a label; unknown features weigh nothing.
-        margins: By feature name, what speaks for each label against the mean of all labels.
+        bias: Where the scores start.
+        weights: By feature name its weights, and its margins: what speaks for each label
+            against the mean of all labels. Unknown features weigh nothing.
         sharpness: What scores are multiplied with so that confidence means what it says.
         min_confidence: Below it, a second opinion is worth asking for.
     """
 
     labels: tuple[Label, ...]
     bias: Weights
-    weights: Mapping[str, Weights]
-    margins: Mapping[str, Weights]
+    weights: Mapping[str, tuple[Weights, Weights]]
     sharpness: float
     min_confidence: float
 
@@ -73,16 +73,14 @@ class LocalModel:
         try:
             raw = json.loads(text)
             scale = float(raw["scale"])
-            weights = {
-                # Interned, for decisions that are kept for long name their features.
-                sys.intern(name): tuple(number / scale for number in numbers)
-                for name, numbers in raw["weights"].items()
-            }
             return cls(
                 labels=tuple(Label(name) for name in raw["labels"]),
-                bias=tuple(number / scale for number in raw["bias"]),
-                weights=weights,
-                margins={name: _margins(numbers) for name, numbers in weights.items()},
+                bias=_scaled(raw["bias"], scale),
+                weights={
+                    # Interned, for decisions that are kept for long name their features.
+                    sys.intern(name): _with_margins(_scaled(numbers, scale))
+                    for name, numbers in raw["weights"].items()
+                },
                 sharpness=float(raw["sharpness"]),
                 min_confidence=float(raw["min_confidence"]),
             )
@@ -93,26 +91,25 @@ class LocalModel:
     def classify(self, view: RequestView) -> Classification:
         """Label a request; takes bounded time and never raises."""
         features = extract(view)
-        spoken = self._spoken(features)
-        return self._decided(features, spoken, self._scores(spoken), _TOLD_WITH_EACH)
+        scores, spoken = self._judged(features)
+        return self._decided(features, scores, spoken, _TOLD_WITH_EACH)
 
     def explain(self, view: RequestView) -> Explained:
         """Label a request as `classify` does, and tell all about it."""
         features = extract(view)
-        spoken = self._spoken(features)
-        scores = self._scores(spoken)
+        scores, spoken = self._judged(features)
         return Explained(
-            self._decided(features, spoken, scores, MAX_WEIGHED_FEATURES),
+            self._decided(features, scores, spoken, MAX_WEIGHED_FEATURES),
             {label: self._probability(scores, at) for at, label in enumerate(self.labels)},
         )
 
     def probabilities(self, view: RequestView) -> dict[Label, float]:
         """The calibrated probability of every label."""
-        scores = self._scores(self._spoken(extract(view)))
+        scores, _ = self._judged(extract(view))
         return {label: self._probability(scores, at) for at, label in enumerate(self.labels)}
 
     def _decided(
-        self, features: Mapping[str, float], spoken: list[Spoken], scores: list[float], told: int
+        self, features: Mapping[str, float], scores: list[float], spoken: list[Spoken], told: int
     ) -> Classification:
         best = max(range(len(scores)), key=scores.__getitem__)
         weighty = self._weighty(spoken, best)
@@ -129,44 +126,47 @@ class LocalModel:
             ),
         )
 
-    def _spoken(self, features: Mapping[str, float]) -> list[Spoken]:
+    def _judged(self, features: Mapping[str, float]) -> tuple[list[float], list[Spoken]]:
+        """The score of every label, and the features that had a say."""
         known = self.weights.get
-        return [
-            (name, value, numbers)
-            for name, value in features.items()
-            if (numbers := known(name)) is not None
-        ]
-
-    def _scores(self, spoken: list[Spoken]) -> list[float]:
-        if not spoken:
-            return list(self.bias)
-        _, values, rows = zip(*spoken, strict=True)
-        columns = zip(*rows, strict=True)
-        # Exact sums: the order in which features were found decides no last bit.
-        return [
-            bias + sumprod(values, column) for bias, column in zip(self.bias, columns, strict=True)
-        ]
+        spoken: list[Spoken] = []
+        first, second, third = self.bias
+        for name, value in features.items():
+            found = known(name)
+            if found is not None:
+                (to_first, to_second, to_third), margins = found
+                first += to_first * value
+                second += to_second * value
+                third += to_third * value
+                spoken.append((name, value, margins))
+        return [first, second, third], spoken
 
     def _probability(self, scores: list[float], at: int) -> float:
         top = max(scores)
         shares = [math.exp(self.sharpness * (score - top)) for score in scores]
         return shares[at] / sum(shares)
 
-    def _weighty(self, spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
+    @staticmethod
+    def _weighty(spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
         """Features that spoke for the label loudly enough to be told of, loudest first.
 
         With how much, negated: so that plain sorting puts the loudest first, equals by name.
         """
-        margins = self.margins
         weighty = [
             (-weight, name)
-            for name, value, _ in spoken
-            if (weight := value * margins[name][best]) >= MIN_WEIGHT
+            for name, value, margins in spoken
+            if (weight := value * margins[best]) >= MIN_WEIGHT
         ]
         weighty.sort()
         return weighty
 
 
-def _margins(numbers: Weights) -> Weights:
-    mean = sum(numbers) / len(numbers)
-    return tuple(number - mean for number in numbers)
+def _scaled(numbers: list[float], scale: float) -> Weights:
+    first, second, third = numbers
+    return first / scale, second / scale, third / scale
+
+
+def _with_margins(weights: Weights) -> tuple[Weights, Weights]:
+    first, second, third = weights
+    mean = sum(weights) / len(weights)
+    return weights, (first - mean, second - mean, third - mean)

@@ -21,19 +21,20 @@ from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_plural, split_name
 
 # Blanks are stepped over with the lexeme behind them: to look for one at every blank costs more.
+# Not all at once, for where no lexeme is behind them, the next blank is tried as well.
 # Texts are unrolled and possessive, so that a long one takes one pass.
 _TOKEN: Final = re.compile(
-    r"[\s,]{0,32}+("
+    r"[\s,]{0,31}+(?:[\s,]|("
     r"[A-Za-z_]\w*|[{}()\[\]:@$!=|]|#[^\n]*|"
     r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+(?:""")?|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"?|'
-    r"\.\.\.|-?\d[\w.+-]*)"
+    r"\.\.\.|-?\d[\w.+-]*))"
 )
 
 
-_MAX_CHARS: Final = 16_384
+_MAX_CHARS: Final = 12_000
 
 
-_MAX_TOKENS: Final = 1500
+_MAX_TOKENS: Final = 800
 _MAX_NAME: Final = 120
 _LETTERS: Final = frozenset(ascii_letters + "_")
 # After a field: its arguments, directives, selection.
@@ -272,18 +273,17 @@ class _Reader:
             name = self._take()
         known = _field_name(name[:_MAX_NAME])
         self._count(known)
-        top = len(self._stack) == 1 and not self._fragment and not known.typename
-        if not top and self._peek() not in _GOES_ON:
-            self._pending = self._stack[-1]
-            return
         root = Root(name)
-        self._arguments(root)
-        while self._peek() == "@":
-            self._at += 2
-            self._skip_arguments()
-        if top:
+        if len(self._stack) == 1 and not self._fragment and not known.typename:
             self.shape.roots.append(root)
-        self._pending = self._level_below(root, known)
+        if self._peek() in _GOES_ON:
+            self._arguments(root)
+            while self._peek() == "@":
+                self._at += 2
+                self._skip_arguments()
+            self._pending = self._level_below(root, known)
+        else:
+            self._pending = self._stack[-1]
 
     def _count(self, known: _FieldName) -> None:
         shape = self.shape

@@ -41,21 +41,21 @@ _PART: Final = re.compile(
     re.IGNORECASE,
 )
 _MEDIA: Final = re.compile(r"^(audio|video|image)/|^application/(pdf|octet-stream|zip|x-ndjson)")
-_TURNS: Final = re.compile(r"\"?\brole\"?\s*:\s*\"?(?:user|system|assistant)\b")
+# What every match begins with stands first, for it is looked for much faster than a pattern.
+_TURNS: Final = re.compile(r"role(?<!\wrole)\"?\s*:\s*\"?(?:user|system|assistant)\b")
 _FILENAME: Final = re.compile(r'filename="[^"]*\.(\w{2,5})"', re.IGNORECASE)
 _MAX_CHARS: Final = 20_000
-_MEDIA_SIGNS: Final = (";base64", "image_", "input_audio", "inline")
-_DATA_URI: Final = re.compile(
-    r"data:(image|audio|video|application/pdf)[^,]{0,40};base64|\"(?:image_url|input_audio|inline_?data|image_base64)\"",
-    re.IGNORECASE,
-)
+_MEDIA_KEYS: Final = (
+    '"image_url"', '"input_audio"', '"inline_data"', '"inlinedata"', '"image_base64"',
+)  # fmt: skip
+_DATA_URI: Final = re.compile(r"data:(?:image|audio|video|application/pdf)[^,]{0,40};base64")
 
 
 def read_inference(parts: Parts, bag: dict[str, float]) -> None:
     """Add what says that a model is asked to work."""
     document = parts.document
     text = parts.text[:_MAX_CHARS]
-    if "role" in text and _TURNS.search(text):
+    if _TURNS.search(text):
         bag["ai=turns"] = 1.0
     if isinstance(document, dict):
         _model_call(document, bag)
@@ -70,10 +70,10 @@ def read_inference(parts: Parts, bag: dict[str, float]) -> None:
 
 def _has_media(text: str) -> bool:
     """Whether a body carries or names a picture or the like beside its text."""
-    # A plain search first: most bodies hold none of these.
     lower = text.lower()
-    likely = any(sign in lower for sign in _MEDIA_SIGNS)
-    return likely and _DATA_URI.search(text) is not None
+    if any(key in lower for key in _MEDIA_KEYS):
+        return True
+    return ";base64" in lower and _DATA_URI.search(lower) is not None
 
 
 def _model_call(document: dict[str, JsonValue], bag: dict[str, float]) -> None:

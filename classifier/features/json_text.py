@@ -16,8 +16,8 @@ _MAX_WHOLE_CHARS: Final = 16_384
 _MAX_MARKS: Final = 1_500
 _OUTLINE_CHARS: Final = 8_192
 _MAX_OPENED: Final = 4
-_MAX_ITEMS: Final = 200
-_MAX_FIELDS: Final = 100
+_MAX_STEPS: Final = 120
+_LONG_TEXT: Final = 200
 _ENDING_CHARS: Final = 2_048
 _MAX_ENDINGS: Final = 8
 _MAX_SALVAGE_CHARS: Final = 8_192
@@ -27,8 +27,8 @@ _PAIR: Final = re.compile(
     r'"([\w$@.\-]{1,60})"\s*:\s*("(?:[^"\\]|\\.){0,2000}"?|-?\d{1,18}(?:\.\d{1,9})?|true|false|[\[{])'
 )
 _TRAILING_COMMA: Final = re.compile(r",\s*([}\]])")
-# Tried only where a run of brackets begins, so that many short runs cost no more than one pass.
-_DEEP: Final = re.compile(r"(?<![\[{\s])\s*+(?:[\[{]\s*+){60}")
+_OPENING_RUN: Final = re.compile(r"[\[{](?:\s*+[\[{])*+")
+_DEEP: Final = 60
 _GAP: Final = re.compile(r"[\s,]*")
 _COLON: Final = re.compile(r"\s*:\s*")
 _AFTER_CONTAINER: Final = re.compile(r"[\]}]\s*,(?=\s*\")")
@@ -39,7 +39,7 @@ _DECODER: Final = json.JSONDecoder()
 def read_json(text: str) -> JsonValue:
     """The value of a JSON text, of a long one its outline; None if it is broken."""
     if len(text) > _MAX_WHOLE_CHARS and _marks(text) > _MAX_MARKS:
-        return _outline(text)
+        return None if _deep(text[:_OUTLINE_CHARS]) else _outline(text)
     return parse(text)
 
 
@@ -79,7 +79,8 @@ def _deep(text: str) -> bool:
     """Whether brackets nest beyond what any API sends; quick, strings not told apart."""
     if text.count("[") + text.count("{") <= _MAX_NESTING:
         return False
-    return _DEEP.search(text) is not None
+    long = [run for run in _OPENING_RUN.findall(text) if len(run) >= _DEEP]
+    return any(run.count("[") + run.count("{") >= _DEEP for run in long)
 
 
 def salvage(text: str) -> JsonValue:
@@ -131,6 +132,7 @@ class _Outline:
         self._text = text
         self._at = len(text) - len(text.lstrip())
         self._limit = self._at + _OUTLINE_CHARS
+        self._steps = 0
         self._cut = False
 
     def read(self) -> JsonValue:
@@ -138,12 +140,15 @@ class _Outline:
 
     def _value(self, depth: int) -> JsonValue:
         """The value here, None if it ends behind the limit and cannot be read in part."""
-        opening = self._text[self._at : self._at + 1]
         start = self._at
+        opening = self._text[start : start + 1]
+        self._steps += 1
+        if start >= self._limit or self._steps > _MAX_STEPS:
+            return self._stop()
         if opening not in ("[", "{"):
             found = self._scan(self._text)
             # A long text says nothing about how many values follow it.
-            self._limit += self._at - start
+            self._limit += self._at - start if self._at - start > _LONG_TEXT else 0
             return found
         found = self._scan(self._text[: self._limit]) if depth else self._stop()
         if not self._cut or depth >= _MAX_OPENED:
@@ -168,7 +173,7 @@ class _Outline:
         self._at += 1
         items: list[JsonValue] = []
         while not self._ends("]"):
-            item = self._value(depth + 1) if len(items) < _MAX_ITEMS else self._stop()
+            item = self._value(depth + 1)
             if self._cut:
                 return self._as_long(items, start) if item is None else [*items, item]
             items.append(item)
@@ -184,7 +189,7 @@ class _Outline:
         found: dict[str, JsonValue] = {}
         self._at += 1
         while not self._ends("}"):
-            key = self._key() if len(found) < _MAX_FIELDS else None
+            key = self._key()
             value = self._value(depth + 1) if key is not None else self._stop()
             if key is not None and not (self._cut and value is None):
                 found[key] = value

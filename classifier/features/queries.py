@@ -32,7 +32,7 @@ _GRAPHQL: Final = re.compile(
 
 
 _MIN_QUERY_CHARS: Final = 12
-_MAX_BATCH_CHARS: Final = 12_000
+_MAX_BATCH_CHARS: Final = 6_000
 _MAX_FIELDS: Final = 40
 _METRIC_PATHS: Final = frozenset(("query_range", "prom", "prometheus", "loki", "render", "series"))
 

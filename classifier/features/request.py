@@ -5,7 +5,7 @@
 
 import re
 from typing import Final, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from pydantic import JsonValue
 
@@ -16,6 +16,8 @@ MAX_BODY_CHARS: Final = 65_536
 _MAX_SEGMENTS: Final = 24
 _MAX_PARAMS: Final = 60
 _MAX_QUERY_CHARS: Final = 8_192
+_MAX_ESCAPES: Final = 1_500
+_MAX_ESCAPED_CHARS: Final = 4_096
 _MAX_NDJSON_LINES: Final = 40
 _MAX_NDJSON_CHARS: Final = 16_384
 
@@ -79,10 +81,17 @@ def take_apart(view: RequestView) -> Parts:
 
 
 def _segments(raw_path: str) -> tuple[str, ...]:
-    pieces = raw_path[:4096].split("/")
-    return tuple(unquote_plus(piece) if "%" in piece else piece for piece in pieces if piece)[
-        :_MAX_SEGMENTS
-    ]
+    pieces = [piece for piece in raw_path[:4096].split("/") if piece][:_MAX_SEGMENTS]
+    return tuple([_unquoted(piece) if "%" in piece else piece for piece in pieces])
+
+
+def _unquoted(text: str) -> str:
+    """What `unquote_plus` gives; in one piece where that is the same, for it is much faster."""
+    if text.count("%") > _MAX_ESCAPES:
+        text = text[:_MAX_ESCAPED_CHARS]
+    if text.isascii():
+        return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
+    return unquote_plus(text)
 
 
 def _pairs(raw: str) -> tuple[tuple[str, str], ...]:
@@ -92,7 +101,7 @@ def _pairs(raw: str) -> tuple[tuple[str, str], ...]:
     fields = raw[:_MAX_QUERY_CHARS].split("&", _MAX_PARAMS)[:_MAX_PARAMS]
     if "%" in raw or "+" in raw:
         split = [field.partition("=") for field in fields if field]
-        return tuple((unquote_plus(name), unquote_plus(value)) for name, _, value in split)
+        return tuple([(_unquoted(name), _unquoted(value)) for name, _, value in split])
     return tuple([field.partition("=")[::2] for field in fields if field])
 
 

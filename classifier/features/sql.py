@@ -12,13 +12,14 @@ from classifier.features.lexemes import lexemes
 from classifier.features.vocabulary import vocabulary
 
 # Blanks are stepped over with the lexeme behind them: to look for one at every blank costs more.
+# Not all at once, for where no lexeme is behind them, the next blank is tried as well.
 # Texts are unrolled and possessive, so that a long one takes one pass.
 _TOKEN: Final = re.compile(
-    r"\s{0,32}+("
+    r"\s{0,31}+(?:\s|("
     r"[A-Za-z_@$#][\w$]*(?:\.[\w$*]+)*|<>|<=|>=|!=|=~|!~|~\*?|\|\||--[^\n]*|/\*.*?(?:\*/|$)|"
     r"[=<>(),;*?:%+\-/{}]|\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?|"
     r"'[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+'?|\"[^\"]*+(?:\"\"[^\"]*+)*+\"?|`[^`]*`?|"
-    r"\[[^\[\]\s]{1,60}+\](?!\())",
+    r"\[[^\[\]\s]{1,60}+\](?!\()))",
     re.DOTALL,
 )
 _MAX_TOKENS: Final = 1200
