@@ -12,6 +12,7 @@ from classifier.evaluation.sources import Asked
 from classifier.local_model import LocalModel
 
 _WARM_UP_CALLS: Final = 20
+_CONFIDENCE_DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ def judged(answers: Iterable[Answered]) -> list[Judged]:
         Judged(
             truth=str(one.sample.truth),
             said=str(one.decided.label),
-            confidence=one.decided.confidence,
+            # Its last bits may differ from run to run: they depend on the order of a sum.
+            confidence=round(one.decided.confidence, _CONFIDENCE_DIGITS),
             group=one.sample.api if by_api else "",
         )
         for one in known

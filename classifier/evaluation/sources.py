@@ -5,7 +5,7 @@ Every source answers every question: where the service fails, `general` stands i
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from classifier.client import ClassifierClient, ClassifierError
 from classifier.configuration import http_url, load
-from classifier.contracts import LABELS, Classification, Label, ReasonCode, Source
+from classifier.contracts import Classification, Label, ReasonCode, Source
 from classifier.evaluation.samples import EMPTY, BadInputError, Sample
 from classifier.local_model import LocalModel
 from classifier.settings import ClassifierSettings
@@ -30,7 +30,7 @@ KINDS: Final = (
     f" cascade with its settings), {RECORDED} (what flows say was decided)"
 )
 CALL_SECONDS: Final = 120.0
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 30.0
 """How long a better answer is waited for that a service says is on its way."""
 _RETRY_SECONDS: Final = 0.1
@@ -129,17 +129,16 @@ async def opened(spec: str, samples: Sequence[Sample]) -> AsyncIterator[Asked]:
         BadInputError: If there is no such source, or it does not answer.
         SettingsError: If a cascade's settings cannot be used.
     """
-    labels = {*LABELS, *(sample.truth for sample in samples if sample.truth is not None)}
     if spec == LOCAL:
         yield LocalSource(LocalModel.load())
     elif spec == RECORDED:
         _require_recorded(samples)
         yield RecordedSource()
     elif spec == CASCADE or _is_file(spec):
-        async with _cascade(spec, labels) as cascade:
+        async with _cascade(spec) as cascade:
             yield cascade
     else:
-        async with _client(_url_of(spec), labels) as client:
+        async with _client(_url_of(spec)) as client:
             source = ServiceSource(client, spec)
             await _require_answer(source)
             yield source
@@ -175,35 +174,29 @@ async def _require_answer(source: ServiceSource) -> None:
         raise BadInputError(msg) from exc
 
 
-def _client(url: str, labels: Collection[Label], app: ASGIApp | None = None) -> ClassifierClient:
+def _client(url: str, app: ASGIApp | None = None) -> ClassifierClient:
     return ClassifierClient(
         url,
         timeout_seconds=CALL_SECONDS,
         max_connections=1,
-        labels=labels,
+        labels=None,
         transport=None if app is None else httpx.ASGITransport(app),
     )
 
 
 @contextlib.asynccontextmanager
-async def _cascade(spec: str, labels: Collection[Label]) -> AsyncIterator[ServiceSource]:
+async def _cascade(spec: str) -> AsyncIterator[ServiceSource]:
     """A classifier service without a port: the same code, asked in this process."""
     # Only here: a service is more than the embedded model needs.
     from classifier.app import build, create_app  # noqa: PLC0415
 
     overrides = {} if spec == CASCADE else {"_env_file": spec}
-    app = create_app(build(load(ClassifierSettings, **overrides)))
-    async with app.router.lifespan_context(app), _client("http://cascade", labels, app) as client:
-        await _until_ready(app)
+    service = build(load(ClassifierSettings, **overrides))
+    app = create_app(service)
+    async with app.router.lifespan_context(app), _client("http://cascade", app) as client:
+        if service.llm is not None:
+            # Once it has been looked for, it is there or it is not.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READY_SECONDS):
+                    await service.llm.looked_for.wait()
         yield ServiceSource(client, spec)
-
-
-async def _until_ready(app: ASGIApp) -> None:
-    """Wait until the LLM has been looked for, one way or the other."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://cascade") as http:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_SECONDS):
-                # Only a service that is asked tells whether it is ready.
-                while (await http.get("/ready")).status_code != httpx.codes.OK:  # noqa: ASYNC110
-                    await asyncio.sleep(_RETRY_SECONDS)
