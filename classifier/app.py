@@ -18,6 +18,7 @@ from classifier.contracts import (
     MAX_PAYLOAD_BYTES,
     ClassifyRequest,
     ClassifyResponse,
+    ExplainResponse,
     RequestView,
 )
 from classifier.engine import Engine, SecondOpinion
@@ -42,6 +43,7 @@ class Service:
     engine: Engine
     metrics: Metrics
     llm: Llm | None
+    model: LocalModel
 
 
 def build(settings: ClassifierSettings) -> Service:
@@ -75,7 +77,7 @@ def build(settings: ClassifierSettings) -> Service:
     metrics.gauge("cache_bytes", "Memory that labels in the cache take.", lambda: cache.used_bytes)
     metrics.gauge("llm_inflight", "Questions at the LLM.", lambda: engine.llm_inflight)
     metrics.gauge("llm_up", "1 if the LLM can be asked.", lambda: bool(llm and llm.available))
-    return Service(settings, engine, metrics, llm)
+    return Service(settings, engine, metrics, llm, model)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -99,6 +101,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(BoundedBody, max_bytes=MAX_QUESTION_BYTES)
     _add_routes(app, service)
+    _add_explain(app, service)
     return app
 
 
@@ -135,6 +138,27 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Prometheus metrics", response_model=None)
     async def metrics() -> Response:
         return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _add_explain(app: FastAPI, service: Service) -> None:
+    given = service.settings.local_min_confidence
+    min_confidence = service.model.min_confidence if given is None else given
+
+    @app.post("/explain", summary="Label a request and say why, at length")
+    async def explain(question: ClassifyRequest) -> ExplainResponse:
+        began = time.perf_counter()
+        deadline_ms = question.deadline_ms
+        view = question.view()
+        decided = await service.engine.classify(
+            view, None if deadline_ms is None else deadline_ms / 1000
+        )
+        opinion = service.model.explain(view)
+        return ExplainResponse.from_decisions(
+            decided,
+            opinion,
+            min_confidence=min_confidence,
+            latency_ms=round((time.perf_counter() - began) * 1000, 3),
+        )
 
 
 async def _refuse(request: Request, exc: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from types import ModuleType
 import httpx
 from pydantic import ValidationError
 
-from classifier.contracts import Classification, RequestView, Source
+from classifier.contracts import Classification, ReasonCode, RequestView, Source
 from classifier.prompt import ANSWER_FORMAT, Verdict, messages_for
 from classifier.redaction import clean_reason, shown_url
 from classifier.settings import ClassifierSettings
@@ -109,7 +109,9 @@ class Llm:
             raise
         self._failures = self._bad_answers = 0
         reason = clean_reason(verdict.reasoning, view)
-        return Classification(verdict.label, verdict.confidence, Source.LLM, reason)
+        return Classification(
+            verdict.label, verdict.confidence, Source.LLM, reason, code=ReasonCode.LLM
+        )
 
     async def watch(self) -> None:
         """Look for the backend whenever it is absent. Runs until cancelled."""

@@ -115,7 +115,7 @@ def test_health_readiness_and_the_description_of_the_api(service) -> None:
     assert service.get("/health").json() == {"status": "ok"}
     assert service.get("/ready").json() == {"status": "ready", "llm": "none"}
     schema = service.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/classify", "/health", "/ready", "/metrics"}
+    assert set(schema["paths"]) == {"/classify", "/explain", "/health", "/ready", "/metrics"}
     assert "ClassifyResponse" in schema["components"]["schemas"]
 
 
