@@ -174,14 +174,7 @@ class LabelSource:
         if self._breaker.state is not BreakerState.CLOSED:
             self._refused = view
             return fallback(FallbackReason.BREAKER_OPEN)
-        shared = shape or key
-        question = self._questions.find(shared)
-        if question is None:
-            question = self._questions.put(shared, view, self._breaker.generation, key)
-        if question is None:
-            return fallback(FallbackReason.SATURATED)
-        # Our own cancellation is not handed on: followers and the cache still want the answer.
-        return await asyncio.shield(question.told)
+        return await self._asked(shape or key, view, key)
 
     def share_cache(self, other: "LabelSource") -> None:
         """Keep labels in the cache of another source, with those that are there.
@@ -219,7 +212,7 @@ class LabelSource:
         kept = replace(answer, cached=True)
         exact = self._provisional if answer.provisional else self._cache
         exact[question.exact] = kept
-        if question.key != question.exact:
+        if question.key != question.exact and answer.source is not Source.RULE:
             shapes = self._provisional if answer.provisional else self._shapes
             shapes[question.key] = kept
 
@@ -277,6 +270,20 @@ class LabelSource:
         self._ending = True
         if self._trial is not None:
             self._trial.cancel()
+
+    async def _asked(self, shared: bytes, view: RequestView, key: bytes) -> Classification:
+        """The answer to a question that is shared with all that have the same to share."""
+        question = self._questions.find(shared)
+        if question is None:
+            question = self._questions.put(shared, view, self._breaker.generation, key)
+        if question is None:
+            return fallback(FallbackReason.SATURATED)
+        # Our own cancellation is not handed on: followers and the cache still want the answer.
+        answer = await asyncio.shield(question.told)
+        if answer.source is Source.RULE and question.exact != key:
+            # A rule of the service's may go by a literal, and this request has others.
+            return await self._asked(key, view, key)
+        return answer
 
     def _known_shape(self, shape: bytes, key: bytes) -> Classification | None:
         """The label of a request's shape; it is the request's own from now on."""

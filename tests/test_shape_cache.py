@@ -132,6 +132,19 @@ class TestProxy:
 
         assert (backend.calls, labels.shape_entries) == (2, 0)
 
+    async def test_what_a_rule_of_the_service_says_holds_for_that_request_alone(self) -> None:
+        backend = Backend(replace(HEAVY, source=Source.RULE), open_gate=False)
+        labels = source(backend, timeout_seconds=5)
+
+        at_once = [asyncio.ensure_future(labels.classify(user(1_000 + at))) for at in range(2)]
+        await asyncio.sleep(0)
+        backend.gate.set()
+        await asyncio.gather(*at_once)
+        await labels.classify(user(1_002))
+
+        assert backend.calls == 3
+        assert (labels.cache_entries, labels.shape_entries) == (3, 0)
+
     async def test_a_failure_is_remembered_of_the_request_and_not_of_its_shape(self) -> None:
         backend = Backend(ClassifierStatusError(500))
         labels = source(backend)
