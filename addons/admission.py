@@ -39,11 +39,13 @@ class AdmissionPolicy:
         queue_requests: Most requests that wait for one pool; 0 lets none wait.
         queue_seconds: Longest wait.
         spill: The pool that serves in another's place when that one has nobody.
+        shares: For a label without a pool of its own, the label whose pool it shares.
     """
 
     queue_requests: int = 128
     queue_seconds: float = 1.0
     spill: Mapping[Label, Label] = field(default_factory=dict)
+    shares: Mapping[Label, Label] = field(default_factory=dict)
 
 
 type _Waiter = asyncio.Future[Lease | Rejection | None]
@@ -66,11 +68,21 @@ class Admission:
         self._policy = policy
         self._routes = {label: _route(label, pools, policy.spill) for label in pools}
         for label in pools:
-            self.wake(label)
+            self._queues.setdefault(label, {})
+        for label, queue in self._queues.items():
+            if label in pools:
+                self.wake(label)
+            else:
+                _dismiss(queue)
 
     def waiting(self, label: Label) -> int:
         """How many requests wait for a worker of the label's pool."""
         return len(self._queues[label])
+
+    def routes(self) -> dict[Label, tuple[Label, ...]]:
+        """The pools that may serve each label, the first choice first."""
+        own = {label: tuple(pool.label for pool in pools) for label, pools in self._routes.items()}
+        return {**own, **{label: own[owner] for label, owner in self._policy.shares.items()}}
 
     async def lease(self, label: Label, exclude: Collection[Worker] = ()) -> Lease | Rejection:
         """Take a worker for a request, or refuse it.
@@ -81,15 +93,21 @@ class Admission:
         """
         position = 0
         # While it waits, other pools may take over: each step looks at those of now.
-        while position < len(self._routes[label]):
-            pool = self._routes[label][position]
+        while position < len(route := self._route_of(label)):
+            pool = route[position]
             lease: Lease | Rejection | None = pool.lease(exclude)
             if lease is None and pool.is_crowded(exclude):
                 lease = await self._wait(pool.label, exclude)
             if lease is not None:
-                return self._counted(label, lease)
-            position += 1
+                return self._counted(route[0].label, lease)
+            # Without the pool that it waited for it begins anew.
+            position = position + 1 if pool.label in self._routes else 0
         return NO_WORKER
+
+    def _route_of(self, label: Label) -> tuple[Pool, ...]:
+        """The pools to try; those of `general` if the label has been taken out meanwhile."""
+        label = self._policy.shares.get(label, label)
+        return self._routes.get(label) or self._routes[Label.GENERAL]
 
     async def second(self, lease: Lease, exclude: Collection[Worker]) -> Lease | None:
         """Another worker for a request that a worker has failed; it may wait like a first one.
@@ -155,6 +173,14 @@ class Admission:
         if isinstance(lease, Lease) and lease.pool.label != origin:
             self._observer.spilled(origin, lease.pool.label)
         return lease
+
+
+def _dismiss(queue: _Queue) -> None:
+    """Have those who wait look elsewhere: their pool is no more."""
+    for waiter in queue:
+        if not waiter.done():
+            waiter.set_result(None)
+    queue.clear()
 
 
 def _give_up(waiter: _Waiter) -> None:

@@ -2,8 +2,11 @@
 
 Invariants:
 * `LabelSource.classify` always answers, within the deadline, whatever the classifier does.
-* A fallback is never kept as a label, and neither is a provisional answer. That a question has
-  failed is remembered for a few seconds, or until the classifier has recovered.
+* What is known of one request is told to all of its shape: looked up are the exact request, then
+  its shape (`classifier.shape`). Requests of one shape share one question.
+* A fallback is never kept as a label, and a provisional answer only for `provisional_ttl_seconds`:
+  no longer does a better one wait that the classifier has by then. That a question has failed is
+  remembered for a few seconds, or until the classifier has recovered.
 * An answer that comes too late for its own request still fills the cache.
 * At most `max_inflight` questions are open at any time; each ends by itself.
 * While the classifier keeps failing, no request waits for it: one question at a time finds out,
@@ -28,6 +31,7 @@ from addons.questions import (
     fallback,
 )
 from classifier.contracts import Classification, RequestView, Source
+from classifier.shape import shape_key
 
 __all__ = [
     "FALLBACK_REASONS",
@@ -42,6 +46,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_QUESTIONS = 4_096
+MAX_PROVISIONAL_LABELS = 4_096
 
 # Asked when no request has come since the last trial: never a question that failed, for it may be
 # one that always does.
@@ -56,10 +61,12 @@ class Limits:
         timeout_seconds: Longest wait of one request for its label.
         max_inflight: Most open questions to the classifier.
         max_queue: Most questions that wait for their turn.
-        cache_entries: Most labels kept; 0 keeps none.
+        cache_entries: Most labels kept, by request and by shape each; 0 keeps none.
         cache_ttl_seconds: How long a label is kept.
         fallback_ttl_seconds: How long a question that failed is not asked again.
         breaker: When the classifier is not asked for a while.
+        cache_shapes: Whether requests of one shape share a label.
+        provisional_ttl_seconds: How long a provisional label is used before it is asked for again.
     """
 
     timeout_seconds: float
@@ -69,6 +76,8 @@ class Limits:
     cache_ttl_seconds: float
     fallback_ttl_seconds: float
     breaker: BreakerPolicy
+    provisional_ttl_seconds: float = 1.0
+    cache_shapes: bool = False
 
 
 class LabelSource:
@@ -86,8 +95,14 @@ class LabelSource:
         self._cache: MutableMapping[bytes, Classification] = TTLCache(
             limits.cache_entries, limits.cache_ttl_seconds, timer=clock
         )
+        self._shapes: MutableMapping[bytes, Classification] = TTLCache(
+            limits.cache_entries, limits.cache_ttl_seconds, timer=clock
+        )
         self._failures: MutableMapping[bytes, Classification] = TTLCache(
             MAX_FAILED_QUESTIONS, limits.fallback_ttl_seconds, timer=clock
+        )
+        self._provisional: MutableMapping[bytes, Classification] = TTLCache(
+            MAX_PROVISIONAL_LABELS, limits.provisional_ttl_seconds, timer=clock
         )
         self._breaker = Breaker(limits.breaker, clock)
         self._questions = Questions(
@@ -102,11 +117,18 @@ class LabelSource:
         self._ending = False
         self.cache_hits = 0
         self.cache_misses = 0
+        self.shape_hits = 0
+        self.shape_misses = 0
 
     @property
     def cache_entries(self) -> int:
-        """How many labels are kept now."""
+        """How many labels of requests are kept now."""
         return len(self._cache)
+
+    @property
+    def shape_entries(self) -> int:
+        """How many labels of shapes are kept now."""
+        return len(self._shapes)
 
     @property
     def inflight(self) -> int:
@@ -128,7 +150,10 @@ class LabelSource:
         try:
             label = self._cache[key]
         except KeyError:
-            return self._known_failure(key)
+            provisional = self._provisional.get(key)
+            if provisional is None:
+                return self._known_failure(key)
+            label = provisional
         self.cache_hits += 1
         return label
 
@@ -143,12 +168,16 @@ class LabelSource:
         if (known := self.known(key)) is not None:
             return known
         self.cache_misses += 1
+        shape = shape_key(view) if self._limits.cache_shapes else None
+        if shape is not None and (known := self._known_shape(shape, key)) is not None:
+            return known
         if self._breaker.state is not BreakerState.CLOSED:
             self._refused = view
             return fallback(FallbackReason.BREAKER_OPEN)
-        question = self._questions.find(key)
+        shared = shape or key
+        question = self._questions.find(shared)
         if question is None:
-            question = self._questions.put(key, view, self._breaker.generation)
+            question = self._questions.put(shared, view, self._breaker.generation, key)
         if question is None:
             return fallback(FallbackReason.SATURATED)
         # Our own cancellation is not handed on: followers and the cache still want the answer.
@@ -159,12 +188,14 @@ class LabelSource:
 
         Its bounds and clock have to be the same.
         """
-        self._cache = other._cache  # noqa: SLF001 - of the same class
+        self._cache, self._shapes = other._cache, other._shapes  # noqa: SLF001 - of the same class
 
     def clear(self) -> int:
-        """Forget all labels; return how many there were."""
+        """Forget all labels; return of how many requests they were."""
         entries = len(self._cache)
         self._cache.clear()
+        self._shapes.clear()
+        self._provisional.clear()
         return entries
 
     async def drain(self) -> None:
@@ -181,14 +212,23 @@ class LabelSource:
 
     def answered(self, question: Question, answer: Classification) -> None:
         """Keep an answer, in time or late."""
-        self._failures.pop(question.key, None)
-        if self._limits.cache_entries and not answer.provisional:
-            # A hit shall cost no more than looking it up: it is kept as it will be told.
-            self._cache[question.key] = replace(answer, cached=True)
+        self._failures.pop(question.exact, None)
+        if not self._limits.cache_entries:
+            return
+        # A hit shall cost no more than looking it up: it is kept as it will be told.
+        kept = replace(answer, cached=True)
+        exact = self._provisional if answer.provisional else self._cache
+        exact[question.exact] = kept
+        if question.key != question.exact:
+            shapes = self._provisional if answer.provisional else self._shapes
+            shapes[question.key] = kept
 
     def failed(self, question: Question, failure: Classification) -> None:
-        """Do not ask again for a while."""
-        self._failures[question.key] = failure
+        """Do not ask again for a while.
+
+        Only this very request: what failed may be its literals, and others of its shape are well.
+        """
+        self._failures[question.exact] = failure
 
     def judged(self, question: Question, fault: str | None) -> None:
         """Have the breaker count it."""
@@ -237,6 +277,19 @@ class LabelSource:
         self._ending = True
         if self._trial is not None:
             self._trial.cancel()
+
+    def _known_shape(self, shape: bytes, key: bytes) -> Classification | None:
+        """The label of a request's shape; it is the request's own from now on."""
+        label = self._shapes.get(shape)
+        if label is not None:
+            self._cache[key] = label
+        else:
+            label = self._provisional.get(shape)
+        if label is None:
+            self.shape_misses += 1
+        else:
+            self.shape_hits += 1
+        return label
 
     def _known_failure(self, key: bytes) -> Classification | None:
         """Why there will be no label: it failed a moment ago, or it is late and still asked."""

@@ -31,6 +31,7 @@ from addons.forwarding import (
     upstream_head,
 )
 from addons.health import Outcome
+from addons.orders import StandingOrders
 from addons.pool import Lease
 from addons.routing import (
     BAD_GATEWAY,
@@ -83,6 +84,7 @@ class Backend:
 
     bounds: Bounds
     labels: Labels
+    orders: StandingOrders
     admission: Admission
     upstreams: UpstreamPool
     budget: RetryBudget
@@ -220,8 +222,21 @@ class Exchange:
             body_bytes=-1 if length is None else length,
         )
 
+    def fields(self) -> http1.Fields:
+        """The header fields of the request, for rules."""
+        return self.head.fields
+
     async def _label(self, view: RequestView, arrived: float) -> Classification:
-        classification = await self._backend.labels.classify(view)
+        """Label the request: by what the operator has ordered, else by what it means.
+
+        Raises:
+            RejectedError: If whoever may force a label forces one that does not exist.
+        """
+        orders = self._backend.orders
+        ordered = orders.decide(view, self.fields(), self.client.peer) if orders.given else None
+        if isinstance(ordered, Rejection):
+            raise RejectedError(ordered)
+        classification = ordered or await self._backend.labels.classify(view)
         self.active = self._backend.ledger.open(view, classification, arrived)
         return classification
 

@@ -9,7 +9,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from addons.admission import Admission, AdmissionPolicy
@@ -20,6 +20,7 @@ from addons.probes import ProbePolicy, Probes
 from addons.settings import RouterSettings
 from addons.worker import Worker, WorkerState
 from classifier.contracts import Label
+from classifier.labels_file import NO_FILE, LabelsFile
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,12 @@ class Fleet:
         self._probes = Probes(self._take_check, tls=tls, clock=clock, rng=self._rng)
         self._panicking: set[Label] = set()
 
-    def take_over(self, settings: RouterSettings) -> None:
+    @property
+    def workers(self) -> Iterator[Worker]:
+        """Those of all pools; one that is in several comes as often."""
+        return (worker for pool in self.pools.values() for worker in pool.workers)
+
+    def take_over(self, settings: RouterSettings, labels: LabelsFile = NO_FILE) -> None:
         """Use these settings from now on; workers that stay keep their state."""
         policy = pool_policy(settings)
         pools = {
@@ -80,12 +86,11 @@ class Fleet:
                 before=self.pools.get(label),
                 watcher=self,
             )
-            for label, workers in settings.workers().items()
+            for label, workers in settings.workers(labels).items()
         }
         self.pools = pools
-        self.admission.take_over(pools, admission_policy(settings))
-        workers = (worker for pool in pools.values() for worker in pool.workers)
-        self._probes.watch(workers, probe_policy(settings))
+        self.admission.take_over(pools, admission_policy(settings, labels))
+        self._probes.watch(self.workers, probe_policy(settings))
 
     def start(self) -> None:
         """Begin with the health checks; needs the running loop."""
@@ -189,17 +194,14 @@ def pool_policy(settings: RouterSettings) -> PoolPolicy:
     )
 
 
-def admission_policy(settings: RouterSettings) -> AdmissionPolicy:
-    """What happens to requests that find no worker."""
-    spill = {
-        Label.FAST_PATH: settings.fast_path_spill_pool,
-        Label.GENERAL: settings.general_spill_pool,
-        Label.HIGH_COMPUTE: settings.high_compute_spill_pool,
-    }
+def admission_policy(settings: RouterSettings, labels: LabelsFile = NO_FILE) -> AdmissionPolicy:
+    """Where requests go, and what happens to those that find no worker."""
+    pools = {label: labels.pool_of(label) for label in labels.labels}
     return AdmissionPolicy(
         queue_requests=settings.queue_requests,
         queue_seconds=settings.queue_timeout_ms / 1000,
-        spill={label: Label(target) for label, target in spill.items() if target},
+        spill=settings.spills(labels),
+        shares={label: owner for label, owner in pools.items() if label != owner},
     )
 
 

@@ -37,6 +37,7 @@ MARKERS = {
     Label.GENERAL: ":gear:",
     Label.HIGH_COMPUTE: ":snail:",
 }
+OWN_LABEL_MARKER = ":label:"
 """Emoji that mitmproxy's interfaces show beside a flow; `~marker snail` finds the heavy ones."""
 
 
@@ -164,7 +165,7 @@ def show_decision(flow: http.HTTPFlow, decided: Classification, worker: Worker) 
         f"{decided.label} -> {worker.name}"
         f" ({decided.source}{cached} {decided.confidence:.2f}) {decided.reason}"
     )
-    flow.marked = MARKERS[decided.label]
+    flow.marked = MARKERS.get(decided.label, OWN_LABEL_MARKER)
     # Plain values only: a flow that holds anything else cannot be saved.
     flow.metadata[METADATA_KEY] = {
         "label": str(decided.label),

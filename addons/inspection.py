@@ -106,6 +106,10 @@ class InspectedExchange(Exchange):
             return super().view()
         return flowview.view_of(self.flow.request, self._backend.bounds.classify_body_bytes)
 
+    @override
+    def fields(self) -> http1.Fields:
+        return list(self.flow.request.headers.fields)
+
     # Phases
 
     @override

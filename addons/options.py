@@ -14,8 +14,10 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from addons.settings import OPTION_PREFIX, RouterSettings, option_names
+from addons.filters import compile_filter
+from addons.settings import OPTION_PREFIX, RouterSettings, option_names, own_workers
 from classifier.configuration import SettingsError, exit_with, load
+from classifier.labels_file import LabelsFile, read_labels_file
 
 UNROUTED_MODE = "reverse:http://unrouted.invalid:9"
 """The upstream of a request that nobody routed: a name that never resolves."""
@@ -125,6 +127,17 @@ def settings_from_options() -> RouterSettings:
     """
     values = {field: getattr(ctx.options, option) for option, field in option_names().items()}
     return load(RouterSettings, **values)
+
+
+def read_labels(path: str) -> LabelsFile:
+    """What the labels file at this path says, checked in all that a proxy needs of it.
+
+    Raises:
+        SettingsError: If anything in it cannot be used.
+    """
+    labels = read_labels_file(path, compile_filter)
+    own_workers(labels)
+    return labels
 
 
 def set_proxy_options() -> None:

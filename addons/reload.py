@@ -1,4 +1,4 @@
-"""What a reload changes: environment and `.env`, read anew, against what is in force.
+"""What a reload changes: environment, `.env` and labels file, read anew, against what is in force.
 
 An option that was given by hand, with `--set` or live, is not undone: only those follow `.env` that
 came from there. All that is new is taken over in one step, after all of it has been found good.
@@ -8,17 +8,20 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from dotenv.parser import parse_stream
 
 from addons.settings import AdminSettings, RouterSettings
 from classifier.configuration import SettingsError, load
+from classifier.labels_file import LabelsFile
 
 logger = logging.getLogger(__name__)
 
 ENV_FILE = Path(".env")
+LABELS_FILE = "labels_file"
 NAMES = RouterSettings.model_fields.keys() | AdminSettings.model_fields.keys()
 
 
@@ -62,6 +65,30 @@ class Plan:
     values: Mapping[str, object]
     outcome: Reloaded
 
+    def with_labels(self, path: str) -> "Plan":
+        """The same, with what stands in the labels file at this path, which is new."""
+        if LABELS_FILE in self.values:
+            return self
+        changed = (*self.outcome.changed, LABELS_FILE.upper())
+        return Plan({**self.values, LABELS_FILE: path}, replace(self.outcome, changed=changed))
+
+
+class Labels(Protocol):
+    """Where the labels file in force is kept."""
+
+    @property
+    def in_force(self) -> LabelsFile:
+        """What it said when it was last taken over."""
+        ...
+
+    def read(self, path: str) -> LabelsFile:
+        """What it says now; a SettingsError says why it cannot be used."""
+        ...
+
+    def hand_over(self, labels: LabelsFile) -> None:
+        """Have the next change of settings take over these."""
+        ...
+
 
 class Reloader:
     """Keeps what environment and `.env` said, so that it knows what is new in them."""
@@ -71,6 +98,7 @@ class Reloader:
         sources: Sources,
         given: Collection[str],
         change: Callable[[Mapping[str, object]], None],
+        labels: Labels,
     ) -> None:
         """Starts from what was read at the start.
 
@@ -78,10 +106,12 @@ class Reloader:
             sources: What environment and `.env` said then.
             given: Settings from the command line or mitmproxy's own file.
             change: Changes settings, all or none; a SettingsError says why none.
+            labels: Keeps the labels file.
         """
         self._sources = sources
         self._given = given
         self._change = change
+        self._labels = labels
 
     @property
     def token(self) -> str:
@@ -100,7 +130,12 @@ class Reloader:
         try:
             read = read_again(self._sources)
             planned = plan(self._sources, read, in_force, self._given)
+            path = str(planned.values.get(LABELS_FILE, in_force.labels_file))
+            labels = self._labels.read(path)
+            if labels != self._labels.in_force:
+                planned = planned.with_labels(path)
             if planned.values:
+                self._labels.hand_over(labels)
                 self._change(planned.values)
         except SettingsError as exc:
             logger.warning("Settings not reloaded, the old ones stay: %s", exc)

@@ -13,6 +13,7 @@ from addons.accounting import Active, Failure, Ledger
 from addons.admission import Admission
 from addons.exchange import Labels
 from addons.health import Outcome
+from addons.orders import StandingOrders
 from addons.routing import Rejection
 
 
@@ -21,6 +22,7 @@ class Replays:
     """Replays under way, by flow id."""
 
     ledger: Ledger
+    orders: StandingOrders
     _active: dict[str, Active] = field(default_factory=dict)
 
     async def route(
@@ -36,7 +38,9 @@ class Replays:
         """
         arrived = time.monotonic()
         view = flowview.view_of(flow.request, max_body_bytes)
-        decided = await labels.classify(view)
+        fields = list(flow.request.headers.fields)
+        ordered = self.orders.by_rule(view, fields) if self.orders.given else None
+        decided = ordered or await labels.classify(view)
         lease = await admission.lease(decided.label)
         if isinstance(lease, Rejection):
             flowview.reject(flow, lease)

@@ -39,7 +39,8 @@ from addons.explaining import Explainer
 from addons.failover import RetryBudget
 from addons.feed import DecisionFeed
 from addons.fleet import Fleet
-from addons.labels import CurrentLabels, ServiceLabels
+from addons.labels import CurrentLabels, LabelsInForce, ServiceLabels
+from addons.orders import StandingOrders
 from addons.reload import Reloaded, Reloader, read_sources
 from addons.replays import Replays
 from addons.routing import INTERNAL_ERROR
@@ -47,6 +48,7 @@ from addons.settings import OPTION_PREFIX, RouterSettings
 from addons.telemetry import Gauges, telemetry
 from addons.transport import Transport
 from classifier.configuration import SettingsError, exit_with, listen
+from classifier.labels_file import LabelsFile
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +65,13 @@ class SemanticRouter:
     def __init__(self) -> None:
         """An addon without settings; `load` and `configure` bring them."""
         self.settings = RouterSettings.model_construct()
+        self.labels_file = LabelsInForce(options.read_labels)
         self.draining = False
         self._configured = False
         self._reloader: Reloader
         self._ledger: Ledger
         self._labels: ServiceLabels
+        self._orders = StandingOrders()
         self._transport: Transport
         self._fleet: Fleet
         self._budget: RetryBudget
@@ -84,7 +88,9 @@ class SemanticRouter:
         try:
             sources = read_sources()
             options.add_options(loader, sources.settings)
-            self._reloader = Reloader(sources, options.take_given(), options.change)
+            self._reloader = Reloader(
+                sources, options.take_given(), options.change, self.labels_file
+            )
         except SettingsError as exc:
             exit_with(str(exc))
         options.set_proxy_options()
@@ -95,6 +101,7 @@ class SemanticRouter:
             return
         try:
             settings = options.settings_from_options()
+            labels = self.labels_file.next_for(settings.labels_file)
         except SettingsError as exc:
             if not self._configured:
                 exit_with(str(exc))
@@ -103,8 +110,9 @@ class SemanticRouter:
             msg = f"{fixed} can only be set at the start; restart to change it"
             raise exceptions.OptionsError(msg)
         # A refused change comes again as its reversal.
-        if not self._configured or settings != self.settings:
-            self._take_over_or_refuse(settings)
+        unchanged = settings == self.settings and labels == self.labels_file.in_force
+        if not self._configured or not unchanged:
+            self._take_over_or_refuse(settings, labels)
 
     def running(self) -> None:
         """Open the control port. A plain function, for on a hot reload nobody would await it."""
@@ -226,9 +234,9 @@ class SemanticRouter:
 
     # Parts
 
-    def _take_over_or_refuse(self, settings: RouterSettings) -> None:
+    def _take_over_or_refuse(self, settings: RouterSettings, file: LabelsFile) -> None:
         try:
-            self._take_over(settings)
+            self._take_over(settings, file)
         except Exception as exc:
             # mitmproxy would only log any other exception, and tell that all went well.
             logger.error("settings not taken over: %s", failure_text(exc))
@@ -237,19 +245,23 @@ class SemanticRouter:
                 exit_with(msg)
             raise exceptions.OptionsError(msg) from exc
 
-    def _take_over(self, settings: RouterSettings) -> None:
+    def _take_over(self, settings: RouterSettings, file: LabelsFile) -> None:
         """Build what the settings ask for, then swap it in; workers that stay keep their state."""
         if not self._configured:
-            self._build(settings)
+            self._build(settings, file)
         before = self._labels
-        labels = before if before.serves(settings) else ServiceLabels(settings, before)
-        self._fleet.take_over(settings)
+        labels = before if before.serves(settings, file) else ServiceLabels(settings, before, file)
+        self._fleet.take_over(settings, file)
+        # First, for requests count from now on.
+        telemetry.expect(self._fleet.admission.routes())
+        self._orders.take_over(file.labels, file.rules, settings.override_header_sources)
         self._transport.use(
             settings,
             Backend(
                 bounds=settings.bounds(),
                 # An upload may end, and ask, after the next change of settings.
                 labels=CurrentLabels(lambda: self._labels),
+                orders=self._orders,
                 admission=self._fleet.admission,
                 upstreams=self._transport.upstreams,
                 budget=self._budget,
@@ -257,8 +269,10 @@ class SemanticRouter:
                 observer=telemetry,
                 deadlines=self._transport.deadlines,
             ),
+            self._fleet.workers,
         )
         self.settings, self._labels = settings, labels
+        self.labels_file.take_over(settings.labels_file, file)
         self._configured = True
         telemetry.watch(self._gauges())
         if labels is not before:
@@ -284,12 +298,12 @@ class SemanticRouter:
             token=lambda: self._reloader.token,
         )
 
-    def _build(self, settings: RouterSettings) -> None:
+    def _build(self, settings: RouterSettings, file: LabelsFile) -> None:
         """Make the parts that live as long as the addon."""
         feed = DecisionFeed(settings.decision_history)
         self._ledger = Ledger(feed, telemetry, clock=time.monotonic, wall_clock=time.time)
-        self._replays = Replays(self._ledger)
-        self._labels = ServiceLabels(settings)
+        self._replays = Replays(self._ledger, self._orders)
+        self._labels = ServiceLabels(settings, None, file)
         self._budget = RetryBudget(clock=time.monotonic)
         self._fleet = Fleet(telemetry, tls=options.upstream_tls)
         self._transport = Transport(settings, options.upstream_tls, telemetry.refused)
@@ -352,6 +366,9 @@ class SemanticRouter:
             cache_hits=lambda: self._labels.cache_hits,
             cache_misses=lambda: self._labels.cache_misses,
             cache_entries=lambda: self._labels.cache_entries,
+            shape_hits=lambda: self._labels.shape_hits,
+            shape_misses=lambda: self._labels.shape_misses,
+            shape_entries=lambda: self._labels.shape_entries,
             classify_inflight=lambda: self._labels.inflight,
             requests_inflight=lambda: len(self._ledger),
             queue_waiting=self._fleet.admission.waiting,

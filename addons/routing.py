@@ -21,6 +21,10 @@ RESERVED_PREFIX = "x-slb-"
 """Of the headers that clients get from us: not theirs to send, nor a worker's."""
 
 
+FORCE_LABEL_HEADER = f"{RESERVED_PREFIX}force-label"
+"""Where a trusted client says which label a request has; reserved, so no worker ever sees it."""
+
+
 def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
     """What the worker is told about the decision."""
     return (
@@ -50,6 +54,9 @@ INTERNAL_ERROR = Rejection(
 )
 BAD_GATEWAY = Rejection(502, "bad_gateway", "The worker gave no usable answer.")
 GATEWAY_TIMEOUT = Rejection(504, "gateway_timeout", "The worker did not answer in time.")
+UNKNOWN_LABEL = Rejection(
+    400, "unknown_label", "x-slb-force-label must be one field that names a label."
+)
 NO_WORKER = Rejection(
     503, "no_worker", "No worker can be reached. Try again.", retry_after_seconds=1
 )
@@ -57,7 +64,7 @@ REJECTION_CODES = (
     "bad_gateway", "bad_request", "connect_not_allowed", "expectation_failed", "gateway_timeout",
     "headers_too_large", "method_not_supported", "no_worker", "pool_full", "request_timeout",
     "request_too_large", "routing_failed", "too_many_connections", "too_many_headers",
-    "trailers_too_large", "version_not_supported",
+    "trailers_too_large", "unknown_label", "version_not_supported",
 )  # fmt: skip
 """Every code that an answer of the proxy's own can bear: a closed set, also a metric label."""
 

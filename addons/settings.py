@@ -12,8 +12,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from addons.bounds import Bounds, Limits, Timeouts
 from addons.forwarding import parse_networks
 from addons.pool import Worker, parse_workers
-from classifier.configuration import Port, PublicHttpUrl, Settings
-from classifier.contracts import MAX_PAYLOAD_BYTES, Label
+from classifier.configuration import Port, PublicHttpUrl, Settings, SettingsError
+from classifier.contracts import LABELS, MAX_PAYLOAD_BYTES, Label
+from classifier.labels_file import NO_FILE, LabelsFile
 
 OPTION_PREFIX = "router_"
 MIN_TOKEN_CHARS = 16
@@ -87,6 +88,13 @@ class RouterSettings(Settings):
     fast_path_spill_pool: Annotated[
         SpillPool, Field(description="Pool that serves when no fast-path worker can; empty: none.")
     ] = "general"
+    labels_file: Annotated[
+        str, Field(description="TOML file with own labels and rules; empty: none.")
+    ] = ""
+    override_header_sources: Annotated[
+        Networks,
+        Field(description="Addresses or networks that may set x-slb-force-label; empty: none."),
+    ] = ""
     balancing: Annotated[
         Literal["round-robin", "least-inflight", "two-choices"],
         Field(description="How a worker is chosen: round-robin, least-inflight or two-choices."),
@@ -167,6 +175,10 @@ class RouterSettings(Settings):
         int,
         Field(ge=0, le=600_000, description="How long a question that failed is not asked again."),
     ] = 3_000
+    provisional_ttl_ms: Annotated[
+        int,
+        Field(ge=0, le=600_000, description="How long a label is used while an LLM is asked."),
+    ] = 1_000
     classify_body_bytes: Annotated[
         int,
         Field(ge=0, le=MAX_PAYLOAD_BYTES, description="How much of a body the classifier reads."),
@@ -177,6 +189,10 @@ class RouterSettings(Settings):
     cache_ttl_seconds: Annotated[
         int, Field(gt=0, description="How long the proxy keeps a label.")
     ] = 300
+    cache_shapes: Annotated[
+        bool,
+        Field(description="Requests that differ only in ids, texts and the like share a label."),
+    ] = True
     inspect: Annotated[
         Literal["all", "off"],
         Field(description="Which requests mitmproxy sees as flows: all, or off for none."),
@@ -291,13 +307,43 @@ class RouterSettings(Settings):
             keepalive=self.upstream_keepalive_seconds,
         )
 
-    def workers(self) -> dict[Label, tuple[Worker, ...]]:
-        """The configured workers by label."""
+    def workers(self, labels: LabelsFile = NO_FILE) -> dict[Label, tuple[Worker, ...]]:
+        """The configured workers by label, for each label that has a pool of its own."""
         return {
             Label.FAST_PATH: parse_workers(self.fast_path_pool),
             Label.GENERAL: parse_workers(self.general_pool),
             Label.HIGH_COMPUTE: parse_workers(self.high_compute_pool),
+            **own_workers(labels),
         }
+
+    def spills(self, labels: LabelsFile = NO_FILE) -> dict[Label, Label]:
+        """The pool that serves in another's place, for each that has one."""
+        own = {name: spec.spill_pool for name, spec in labels.labels.items()}
+        spills = {
+            **own,
+            Label.FAST_PATH: self.fast_path_spill_pool,
+            Label.GENERAL: self.general_spill_pool,
+            Label.HIGH_COMPUTE: self.high_compute_spill_pool,
+        }
+        return {label: Label(target) for label, target in spills.items() if target}
+
+
+def own_workers(labels: LabelsFile) -> dict[Label, tuple[Worker, ...]]:
+    """The workers of an operator's own labels, for each that has a pool of its own.
+
+    Raises:
+        SettingsError: If that is no list of upstreams.
+    """
+    workers = {}
+    for name, spec in labels.labels.items():
+        if name in LABELS or spec.shared_pool is not None:
+            continue
+        try:
+            workers[name] = parse_workers(spec.pool)
+        except ValueError as exc:
+            msg = f"LABELS_FILE: labels.{name}.pool: {exc}"
+            raise SettingsError(msg) from exc
+    return workers
 
 
 class AdminSettings(Settings):

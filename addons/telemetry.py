@@ -1,11 +1,12 @@
 """Prometheus metrics of the proxy, as an observer: the core does not know of them.
 
 This module survives a hot reload of `router.py`, so its series are created once a process.
-Label sets are closed and initialised at import; nothing a client sends becomes a label.
+Label sets are closed: the series of the built-in labels begin with the process, those of an
+operator's own labels when settings bring them. Nothing a client sends becomes a label.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import override
 
@@ -32,6 +33,8 @@ from addons.upstream import Fault
 from classifier.contracts import LABELS, Classification, Label, Source
 
 COVERAGE_WINDOW = 1_024
+ORDERED = frozenset({Source.RULE, Source.OVERRIDE})
+"""Who decides without the classifier: however many do, its failure must show."""
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -53,6 +56,9 @@ class Gauges:
     queue_waiting: Callable[[Label], int] = lambda _: 0
     classify_queue: Callable[[], int] = lambda: 0
     classifier_breaker: Callable[[], BreakerState] = lambda: BreakerState.CLOSED
+    shape_hits: Callable[[], int] = int
+    shape_misses: Callable[[], int] = int
+    shape_entries: Callable[[], int] = int
 
 
 class _StateCollector(Collector):
@@ -68,15 +74,8 @@ class _StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         if (gauges := self.gauges) is None:
             return
+        yield from self._cache(gauges)
         for name, help_text, read in (
-            ("slb_cache_hits", "Labels found in the proxy's cache.", gauges.cache_hits),
-            ("slb_cache_misses", "Labels not found in the proxy's cache.", gauges.cache_misses),
-        ):
-            family = CounterMetricFamily(name, help_text, labels=["layer"])
-            family.add_metric(["exact"], read())
-            yield family
-        for name, help_text, read in (
-            ("slb_cache_entries", "Labels in the proxy's cache.", gauges.cache_entries),
             (
                 "slb_classify_inflight",
                 "Open questions to classifier.",
@@ -94,6 +93,27 @@ class _StateCollector(Collector):
         pools = tuple(gauges.pools())
         yield from self._pools(pools, gauges.queue_waiting)
         yield from self._workers(pools)
+
+    @staticmethod
+    def _cache(gauges: Gauges) -> Iterable[Metric]:
+        """What the layer of exact requests does not know, that of their shapes is asked for."""
+        hits = CounterMetricFamily(
+            "slb_cache_hits", "Labels found in the proxy's cache.", labels=["layer"]
+        )
+        misses = CounterMetricFamily(
+            "slb_cache_misses", "Labels not found in the proxy's cache.", labels=["layer"]
+        )
+        entries = GaugeMetricFamily(
+            "slb_cache_entries", "Labels in the proxy's cache.", labels=["layer"]
+        )
+        for family, exact, shape in (
+            (hits, gauges.cache_hits, gauges.shape_hits),
+            (misses, gauges.cache_misses, gauges.shape_misses),
+            (entries, gauges.cache_entries, gauges.shape_entries),
+        ):
+            family.add_metric(["exact"], exact())
+            family.add_metric(["shape"], shape())
+            yield family
 
     @staticmethod
     def _pools(pools: Iterable[Pool], queue_waiting: Callable[[Label], int]) -> Iterable[Metric]:
@@ -135,6 +155,24 @@ class _StateCollector(Collector):
         yield from (up, inflight, requests, errors)
 
 
+class _Series[Child]:
+    """The series of one metric, by the values of its labels."""
+
+    def __init__(self, make: Callable[..., Child]) -> None:
+        self._make = make
+        self._known: dict[tuple[str, ...], Child] = {}
+
+    def at(self, *values: str) -> Child:
+        """One series; values come from settings and closed sets, never from a client."""
+        known = self._known.get(values)
+        return self.begin(*values) if known is None else known
+
+    def begin(self, *values: str) -> Child:
+        """Export the series, from zero if it is new."""
+        child = self._known[values] = self._make(*values)
+        return child
+
+
 class Telemetry:
     """All metrics of one proxy process."""
 
@@ -151,21 +189,11 @@ class Telemetry:
             ["label", "pool", "status_class"],
             registry=self.registry,
         )
-        self._requests = {
-            (label, pool, status_class): requests.labels(label, pool, status_class)
-            for label in LABELS
-            for pool in LABELS
-            for status_class in STATUS_CLASSES
-        }
+        self._requests = _Series(requests.labels)
         decisions = Counter(
             "slb_decisions_total", "Labels given.", ["label", "source"], registry=self.registry
         )
-        self._decisions = {
-            (label, source): decisions.labels(label, source)
-            for label in LABELS
-            for source in Source
-            if source is not Source.FALLBACK or label == Label.GENERAL
-        }
+        self._decisions = _Series(decisions.labels)
         fallbacks = Counter(
             "slb_fallbacks_total",
             "Requests sent to general for want of a decision.",
@@ -186,7 +214,7 @@ class Telemetry:
             buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self._request_seconds = {label: seconds.labels(label) for label in LABELS}
+        self._request_seconds = _Series(seconds.labels)
         rejections = Counter(
             "slb_rejections_total",
             "Requests that the proxy answered itself, by the code of its answer.",
@@ -207,29 +235,44 @@ class Telemetry:
             ["pool", "reason"],
             registry=self.registry,
         )
-        self._ejections = {
-            (label, reason): ejections.labels(label, reason)
-            for label in LABELS
-            for reason in Reason
-        }
+        self._ejections = _Series(ejections.labels)
         spills = Counter(
             "slb_spills_total",
             "Requests that another pool took over, for their own had no worker.",
             ["from", "to"],
             registry=self.registry,
         )
-        self._spills = {
-            (origin, target): spills.labels(origin, target)
-            for origin in LABELS
-            for target in LABELS
-            if origin is not target
-        }
+        self._spills = _Series(spills.labels)
         self._covered: deque[bool] = deque(maxlen=COVERAGE_WINDOW)
         Gauge(
             "slb_classifier_coverage_ratio",
             f"Share of the last {COVERAGE_WINDOW} labels that were decided, not fallen back to.",
             registry=self.registry,
         ).set_function(self._coverage)
+        # Of the built-in labels each may come to serve another: which do is a setting.
+        self.expect({label: (label, *LABELS) for label in LABELS})
+
+    def expect(self, routes: Mapping[Label, tuple[Label, ...]]) -> None:
+        """Begin at zero with what may be counted of these labels.
+
+        What is there stays: requests may still be under way whose label is gone.
+
+        Args:
+            routes: The pools that may serve each label, the first choice first.
+        """
+        for label, pools in routes.items():
+            # A label that is taken out while its requests wait leaves them to general.
+            for pool in (*pools, Label.GENERAL):
+                for status_class in STATUS_CLASSES:
+                    self._requests.begin(label, pool, status_class)
+                self._request_seconds.begin(pool)
+                for reason in Reason:
+                    self._ejections.begin(pool, reason)
+                if pool in pools[1:] and pool != pools[0]:
+                    self._spills.begin(pools[0], pool)
+            for source in Source:
+                if source is not Source.FALLBACK or label == Label.GENERAL:
+                    self._decisions.begin(label, source)
 
     def watch(self, gauges: Gauges | None) -> None:
         """Read the state of this router from now on (a hot reload brings a new one)."""
@@ -237,17 +280,18 @@ class Telemetry:
 
     def decided(self, classification: Classification, seconds: float) -> None:
         """A request got its label."""
-        self._decisions[classification.label, classification.source].inc()
+        self._decisions.at(classification.label, classification.source).inc()
         self._classify_seconds.observe(seconds)
         fell_back = classification.source is Source.FALLBACK
-        self._covered.append(not fell_back)
+        if classification.source not in ORDERED:
+            self._covered.append(not fell_back)
         if fell_back:
             self._fallbacks[classification.reason].inc()
 
     def finished(self, label: Label, pool: Label, status: int | None, seconds: float) -> None:
         """A routed request ended; `status` is None if it did not get a whole answer."""
-        self._requests[label, pool, status_class(status)].inc()
-        self._request_seconds[pool].observe(seconds)
+        self._requests.at(label, pool, status_class(status)).inc()
+        self._request_seconds.at(pool).observe(seconds)
 
     def rejected(self, code: str) -> None:
         """A request was answered here, with this code of `addons.routing`."""
@@ -263,11 +307,11 @@ class Telemetry:
 
     def ejected(self, pool: Label, reason: Reason) -> None:
         """A worker of the pool was taken out of turn."""
-        self._ejections[pool, reason].inc()
+        self._ejections.at(pool, reason).inc()
 
     def spilled(self, origin: Label, target: Label) -> None:
         """A request of one pool was given to a worker of another."""
-        self._spills[origin, target].inc()
+        self._spills.at(origin, target).inc()
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mitmproxy import ctx
 
@@ -18,6 +18,7 @@ from addons.routing import Rejection
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
 from addons.upstream import UpstreamPool
+from addons.worker import Worker
 
 IDLE_SWEEP_SECONDS = 1.0
 
@@ -54,14 +55,12 @@ class Transport:
         self._trusted: tuple[Network, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def use(self, settings: RouterSettings, backend: Backend) -> None:
-        """Serve requests by these parts and bounds from now on."""
+    def use(self, settings: RouterSettings, backend: Backend, workers: Iterable[Worker]) -> None:
+        """Serve requests by these parts and bounds from now on, and with these workers alone."""
         self._backend = backend
         self.clients.limits = settings.limits()
         self.upstreams.timeouts = settings.timeouts()
-        self.upstreams.keep_only(
-            worker for workers in settings.workers().values() for worker in workers
-        )
+        self.upstreams.keep_only(workers)
         self._inspects = settings.inspect == "all"
         self._max_buffered_bytes = settings.stream_body_bytes
         self._trusted = parse_networks(settings.trusted_proxies)

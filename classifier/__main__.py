@@ -29,9 +29,9 @@ def serve() -> None:
     try:
         settings = load(ClassifierSettings)
         sock = listen(settings.classifier_host, settings.classifier_port, "CLASSIFIER")
+        app = create_app(build(settings))
     except SettingsError as exc:
         exit_with(str(exc))
-    app = create_app(build(settings))
     config = uvicorn.Config(
         app,
         access_log=False,

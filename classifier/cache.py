@@ -18,7 +18,7 @@ def size_bytes(decided: Classification) -> int:
 
 
 class DecisionCache:
-    """LRU cache with a time to live, keyed by `RequestView.fingerprint`."""
+    """LRU cache with a time to live, keyed by what requests must share to share a label."""
 
     def __init__(
         self, max_entries: int, max_bytes: int, ttl_seconds: float, clock: Callable[[], float]
@@ -42,6 +42,10 @@ class DecisionCache:
         """The remembered label, marked as cached."""
         decided = self._entries.get(key)
         return None if decided is None else replace(decided, cached=True)
+
+    def clear(self) -> None:
+        """Forget all labels."""
+        self._entries.clear()
 
     def put(self, key: bytes, decided: Classification) -> None:
         """Remember a label; the least recently used ones make room."""

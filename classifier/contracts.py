@@ -1,8 +1,9 @@
 """The public face of the classifier: labels, the request it sees, the answer it gives.
 
-The proxy imports this module and `classifier.client`, what every program of the product shares
-(`classifier.configuration`, `classifier.redaction`), and nothing else of this package. Values
-inside a process are frozen dataclasses; the two pydantic models are what goes over the wire.
+The proxy imports this module, `classifier.client` and `classifier.shape`, what every program of the
+product shares (`classifier.configuration`, `classifier.redaction`), an operator's labels and rules
+(`classifier.labels_file`, `classifier.rules`), and nothing else of this package. Values inside a
+process are frozen dataclasses; the two pydantic models are what goes over the wire.
 """
 
 import base64

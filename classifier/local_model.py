@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final, Self
 
@@ -170,3 +171,9 @@ def _with_margins(weights: Weights) -> tuple[Weights, Weights]:
     first, second, third = weights
     mean = sum(weights) / len(weights)
     return weights, (first - mean, second - mean, third - mean)
+
+
+@cache
+def packaged_weights() -> Mapping[str, Weights]:
+    """The packaged model's weights by feature, read once."""
+    return {name: weights for name, (weights, _) in LocalModel.load().weights.items()}

@@ -1,8 +1,10 @@
 """What the scrapes say, in the terms of an operator."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
+from classifier.contracts import LABELS, Label
 from dashboard.quantiles import Latency, latency
 from dashboard.scrape import Scrape, by_label, total
 from dashboard.window import Increase, Window
@@ -12,6 +14,9 @@ RATE_SECONDS = 5.0
 
 RECENT_SECONDS = 30.0
 """Latencies, ratios and shares are over this time."""
+
+MAX_OWN_LABELS = 29
+"""As many as a labels file may add."""
 
 REQUESTS = "slb_requests_total"
 DECISIONS = "slb_decisions_total"
@@ -38,6 +43,8 @@ class ProxyFigures:
     """The proxy now. What needs two scrapes is empty or None after the first.
 
     Attributes:
+        labels: All that the proxy gives, the built-in ones first.
+        pools: All that serve, in the same order.
         per_second: Finished requests by label.
         answers: Finished requests of late by status class.
         refused: Requests of late that the proxy answered itself; None while that is not known.
@@ -51,6 +58,8 @@ class ProxyFigures:
         recent_fallbacks: The same of late.
     """
 
+    labels: tuple[str, ...]
+    pools: tuple[str, ...]
     per_second: Mapping[str, float] | None
     answers: Mapping[str, float]
     refused: float | None
@@ -95,6 +104,8 @@ def proxy_figures(scrape: Scrape, window: Window) -> ProxyFigures:
     by_pool = {pool: latency(by_label(grown, DURATION, "le", pool=pool)) for pool in pools}
     decided = total(scrape.counters, DECISIONS)
     return ProxyFigures(
+        labels=_named(by_label(scrape.counters, DECISIONS, "label")),
+        pools=_named(by_label(scrape.counters, DURATION, "pool")),
         per_second=_rates(rates, REQUESTS, "label"),
         answers=by_label(grown, REQUESTS, "status_class"),
         refused=total(grown, "slb_rejections_total"),
@@ -130,6 +141,21 @@ def classifier_figures(scrape: Scrape, window: Window) -> ClassifierFigures:
         llm_failures=by_label(scrape.counters, "slb_classifier_llm_failures_total", "reason"),
         llm_inflight=total(scrape.gauges, "slb_classifier_llm_inflight") or 0.0,
     )
+
+
+def _named(reported: Iterable[str]) -> tuple[str, ...]:
+    """The built-in labels, then others in the order in which the proxy tells of them."""
+    own = (name for name in reported if name not in LABELS and _is_label(name))
+    return (*LABELS, *islice(own, MAX_OWN_LABELS))
+
+
+def _is_label(name: str) -> bool:
+    """Whether a label can be called so: what can not comes from no proxy of ours."""
+    try:
+        Label(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _rates(increase: Increase | None, name: str, key: str) -> Mapping[str, float] | None:

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from classifier.contracts import LABELS
 from dashboard.decisions import DecisionLog, parse_decision
@@ -31,13 +32,22 @@ class ChartPoint:
 
     Attributes:
         time: Seconds since the epoch.
-        rates: Requests per second, in the order of `LABELS`.
-        latencies: p50 and p99 seconds of each pool in turn, in the order of `LABELS`.
+        rates: Requests per second, by label.
+        latencies: p50 and p99 seconds, by pool.
     """
 
     time: float
-    rates: tuple[float | None, ...]
-    latencies: tuple[float | None, ...]
+    rates: Mapping[str, float | None]
+    latencies: Mapping[str, tuple[float | None, float | None]]
+
+    def rates_of(self, labels: Iterable[str]) -> tuple[float | None, ...]:
+        """Time and rates, in the order of these labels."""
+        return (self.time, *(self.rates.get(label) for label in labels))
+
+    def latencies_of(self, pools: Iterable[str]) -> tuple[float | None, ...]:
+        """Time, then p50 and p99 of each of these pools in turn."""
+        both = (self.latencies.get(pool, (None, None)) for pool in pools)
+        return (self.time, *chain.from_iterable(both))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,16 @@ class Snapshot:
     classifier: ClassifierFigures | None = None
     workers: tuple[WorkerFigures, ...] | None = None
     llm: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the proxy gives; while it has not told, the built-in ones."""
+        return self.proxy.labels if self.proxy else LABELS
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The pools that it serves from; likewise."""
+        return self.proxy.pools if self.proxy else LABELS
 
 
 class Monitor:
@@ -161,13 +181,11 @@ def _llm_state(body: bytes) -> str | None:
 
 
 def _point(time: float, proxy: ProxyFigures | None) -> ChartPoint:
-    rates = proxy.per_second if proxy else None
-    latencies: list[float | None] = []
-    for label in LABELS:
-        seen = proxy.latency.get(label) if proxy else None
-        latencies += [seen.p50.seconds, seen.p99.seconds] if seen else [None, None]
+    if proxy is None:
+        return ChartPoint(time, {}, {})
+    rates = proxy.per_second
     return ChartPoint(
         time,
-        tuple(None if rates is None else rates.get(label, 0.0) for label in LABELS),
-        tuple(latencies),
+        {} if rates is None else {label: rates.get(label, 0.0) for label in proxy.labels},
+        {pool: (seen.p50.seconds, seen.p99.seconds) for pool, seen in proxy.latency.items()},
     )

@@ -1,5 +1,6 @@
 """The page: one viewer's view of the shared monitor."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
 
@@ -17,7 +18,9 @@ from dashboard.widgets import HealthChips, Line, LiveChart, Tail, Text, TileCard
 
 TITLE = "Semantic load balancer"
 THEMES: dict[str, bool | None] = {"auto": None, "light": False, "dark": True}
-COLORS = {label: f"--slb-{label}" for label in LABELS}
+COLORS = {str(label): f"--slb-{label}" for label in LABELS}
+OWN_COLORS = 6
+"""Own labels take turns at these colours of the stylesheet."""
 WORKER_COLUMNS = (
     ("pool", "Pool", "left"),
     ("worker", "Worker", "left"),
@@ -42,6 +45,22 @@ SHARE_CELL = """
 ASK_BROWSER = "return [-new Date().getTimezoneOffset(), localStorage.getItem('slb-theme')]"
 
 
+def colors_of(labels: Sequence[str]) -> dict[str, str]:
+    """The stylesheet's variable for each label's colour."""
+    own = [label for label in labels if label not in COLORS]
+    turns = {label: f"--slb-own-{at % OWN_COLORS + 1}" for at, label in enumerate(own)}
+    return {**COLORS, **turns}
+
+
+def chip_style(colors: Mapping[str, str]) -> str:
+    """Rules that colour what carries an own label; labels are words, so nothing needs quoting."""
+    return " ".join(
+        f'[data-label="{label}"] {{ --slb-own: var({color}); }}'
+        for label, color in colors.items()
+        if label not in COLORS
+    )
+
+
 class Page:
     """Built once for each viewer; `tick` brings it up to date."""
 
@@ -60,8 +79,11 @@ class Page:
             self._theme = Text("button", classes="plain-button").props("type=button")
             self._theme.on("click", self._next_theme)
         self._banner = Text("div", classes="banner").props("role=alert")
+        self._labels: tuple[str, ...] = ()
+        self._pools: tuple[str, ...] = ()
+        self._own_colors = Text("style")
         self._build_tiles()
-        self._build_charts(refresh_seconds)
+        self._build_charts(CHART_POINTS * refresh_seconds)
         self._build_workers()
         self._build_tail()
         self._theme_chosen = False
@@ -83,6 +105,7 @@ class Page:
     def tick(self) -> None:
         """Show what is new."""
         snapshot = self._monitor.snapshot()
+        self._follow_labels(snapshot)
         self._show_health(snapshot)
         self._show_tiles(snapshot)
         self._show_charts()
@@ -93,26 +116,49 @@ class Page:
         with ui.element("section").classes("tiles").props('aria-label="Key figures"'):
             self._tiles = [TileCard() for _ in tiles(self._monitor.snapshot())]
 
-    def _build_charts(self, refresh_seconds: float) -> None:
-        span = CHART_POINTS * refresh_seconds
-        rates = [Line(label, COLORS[label]) for label in LABELS]
-        latencies = [
-            Line(label, COLORS[label], dashed=name == "p50", detail=name)
-            for label in LABELS
-            for name in ("p50", "p99")
-        ]
+    def _build_charts(self, span_seconds: float) -> None:
+        self._span_seconds = span_seconds
         with ui.element("section").classes("charts").props('aria-label="Charts"'):
             self._charts = [ui.element("article").classes("panel chart") for _ in range(2)]
             with self._charts[0]:
                 Text("h2", "Requests per second by label")
-                self._rates = LiveChart(
-                    rates, unit="rate", stacked=True, span_seconds=span, limit=CHART_POINTS
-                )
+                self._rates = self._live_chart([], unit="rate")
             with self._charts[1]:
                 Text("h2", "Latency by pool: p99 solid, p50 dashed")
-                self._latencies = LiveChart(
-                    latencies, unit="seconds", stacked=False, span_seconds=span, limit=CHART_POINTS
-                )
+                self._latencies = self._live_chart([], unit="seconds")
+
+    def _live_chart(self, lines: Sequence[Line], unit: str) -> LiveChart:
+        return LiveChart(
+            lines,
+            unit=unit,
+            stacked=unit == "rate",
+            span_seconds=self._span_seconds,
+            limit=CHART_POINTS,
+        )
+
+    def _follow_labels(self, snapshot: Snapshot) -> None:
+        """Show the labels and pools that the proxy has now."""
+        if (snapshot.labels, snapshot.pools) == (self._labels, self._pools):
+            return
+        self._labels, self._pools = snapshot.labels, snapshot.pools
+        colors = colors_of(self._labels)
+        self._own_colors.text = chip_style(colors)
+        choices = {"": "all", **{str(label): str(label) for label in self._labels}}
+        chosen = self._label.value if self._label.value in choices else ""
+        self._label.set_options(choices, value=chosen)
+        self._rates.delete()
+        self._latencies.delete()
+        with self._charts[0]:
+            lines = [Line(label, colors[label]) for label in self._labels]
+            self._rates = self._live_chart(lines, unit="rate")
+        with self._charts[1]:
+            lines = [
+                Line(pool, colors.get(pool, "--slb-other"), dashed=name == "p50", detail=name)
+                for pool in self._pools
+                for name in ("p50", "p99")
+            ]
+            self._latencies = self._live_chart(lines, unit="seconds")
+        self._points_sent = 0
 
     def _build_workers(self) -> None:
         columns = [
@@ -131,8 +177,7 @@ class Page:
         with ui.element("section").classes("panel decisions") as self._tail_panel:
             with ui.element("div").classes("tail-bar"):
                 Text("h2", "Decisions")
-                choices = {"": "all", **{str(label): str(label) for label in LABELS}}
-                self._label = ui.toggle(choices, value="", on_change=self._filter)
+                self._label = ui.toggle({"": "all"}, value="", on_change=self._filter)
                 self._label.props('dense flat no-caps aria-label="Filter by label"')
                 self._search = ui.input(
                     placeholder="filter: words, or -word to leave out", on_change=self._filter
@@ -165,8 +210,8 @@ class Page:
         points = [point for _, point in self._monitor.points.since(self._points_sent)]
         if points:
             self._points_sent = self._monitor.points.last
-            self._rates.push((point.time, *point.rates) for point in points)
-            self._latencies.push((point.time, *point.latencies) for point in points)
+            self._rates.push(point.rates_of(self._labels) for point in points)
+            self._latencies.push(point.latencies_of(self._pools) for point in points)
 
     def _show_workers(self, snapshot: Snapshot) -> None:
         rows: list[dict[str, Any]] = [dict(worker_row(worker)) for worker in snapshot.workers or ()]

@@ -15,6 +15,8 @@ ERRORS_BAD_RATIO = 0.05
 COVERAGE_WARN_RATIO = 0.99
 COVERAGE_BAD_RATIO = 0.90
 
+BY_OPERATORS = (Source.RULE, Source.EXAMPLE, Source.OVERRIDE)
+"""Who decides only where somebody has written so: shown once they do."""
 FAULTS = ("5xx", "none")
 ANSWERS = {"2xx, 3xx": ("1xx", "2xx", "3xx"), "4xx": ("4xx",), "5xx or none": FAULTS}
 RECENT = f"{RECENT_SECONDS:.0f} s"
@@ -102,7 +104,12 @@ def _deciding(proxy: ProxyFigures | None, classifier: ClassifierFigures | None) 
     ]
     facts += [
         Fact(f"by {source}", display.percent(_share(sources.get(source, 0.0), whole)))
-        for source in (Source.LOCAL, Source.LLM, *_others(sources, tuple(Source)))
+        for source in (
+            Source.LOCAL,
+            Source.LLM,
+            *(source for source in BY_OPERATORS if sources.get(source)),
+            *_others(sources, tuple(Source)),
+        )
     ]
     return Tile(
         "Deciding p50 · p99",
@@ -140,12 +147,14 @@ def _coverage(proxy: ProxyFigures | None) -> Tile:
 def _cache(proxy: ProxyFigures | None, classifier: ClassifierFigures | None) -> Tile:
     layers = proxy.hits if proxy else {}
     hits = sum(layer.hits for layer in layers.values())
-    misses = sum(layer.misses for layer in layers.values())
+    # The later layers are asked for what the first one does not know.
+    first = layers.get("exact")
+    looked_up = first.hits + first.misses if first else 0.0
     there = display.percent(classifier.hit_ratio if classifier else None)
     entries = display.count(classifier.cache_entries if classifier else None)
     return Tile(
         "Cache hits",
-        display.percent(_share(hits, hits + misses)),
+        display.percent(_share(hits, looked_up)),
         f"in the proxy, {RECENT}",
         (
             *(Fact(f"proxy, {name}", display.percent(at.value)) for name, at in layers.items()),

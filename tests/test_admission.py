@@ -466,3 +466,78 @@ async def test_a_worker_whose_ejection_ends_while_others_are_served_loses_nobody
     waiting[2].cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting[2]
+
+
+# Labels of an operator's own
+
+REPORTS, BATCH = Label("reports"), Label("batch")
+
+
+def pool_for(door, label):
+    return Pool(label, [Worker("http", label, 1)], policy=PoolPolicy(max_inflight=1), watcher=door)
+
+
+def with_reports(door, **policy):
+    """The same door with a pool for reports, which also serves batch."""
+    door.pools = {**door.pools, REPORTS: pool_for(door, REPORTS)}
+    shares = {BATCH: REPORTS}
+    door.admission.take_over(door.pools, AdmissionPolicy(shares=shares, **policy))
+    return door
+
+
+async def test_a_label_without_a_pool_of_its_own_shares_that_of_another() -> None:
+    door = with_reports(Door())
+
+    held = await door.admission.lease(BATCH)
+    waiting = await standing(door, REPORTS)
+    held.release()
+
+    assert (await waiting[0]).pool.label == REPORTS
+    assert door.spills == []
+
+
+async def test_an_own_pool_spills_and_who_shares_it_spills_with_it() -> None:
+    door = with_reports(Door(), spill={REPORTS: GENERAL})
+    door.take_down(REPORTS)
+
+    lease = await door.admission.lease(BATCH)
+
+    assert lease.pool.label == GENERAL
+    assert door.spills == [(REPORTS, GENERAL)]
+    assert door.admission.routes()[BATCH] == (REPORTS, GENERAL)
+
+
+async def test_who_waits_for_a_pool_that_goes_is_served_by_general() -> None:
+    door = with_reports(Door(), queue_seconds=10)
+    held = await door.admission.lease(REPORTS)
+    waiting = await standing(door, REPORTS) + await standing(door, BATCH)
+    both = [await door.admission.lease(GENERAL)]
+
+    door.pools = {label: pool for label, pool in door.pools.items() if label != REPORTS}
+    door.admission.take_over(door.pools, PATIENT)
+    await asyncio.sleep(0)
+    assert (door.admission.waiting(REPORTS), door.admission.waiting(GENERAL)) == (0, 2)
+    for lease in waiting:
+        both.pop().release()
+        both.append(await lease)
+        assert both[0].pool.label == GENERAL
+
+    held.release()
+    assert (await standing(door, REPORTS))[0].cancel()
+
+
+async def test_a_label_that_is_gone_when_its_request_comes_is_served_by_general() -> None:
+    lease = await Door().admission.lease(REPORTS)
+
+    assert lease.pool.label == GENERAL
+
+
+async def test_a_second_try_finds_its_way_when_the_first_pool_is_gone() -> None:
+    door = with_reports(Door())
+    first = await door.admission.lease(REPORTS)
+    door.open()
+    first.release(Outcome.CONNECT_FAILED)
+
+    second = await door.admission.second(first, (first.worker,))
+
+    assert second.pool.label == GENERAL

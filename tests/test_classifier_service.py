@@ -25,7 +25,15 @@ def service(tmp_path_factory):
 def with_llm(folder, ollama, **variables):
     port = processes.free_port()
     # Confidence never reaches 1: every request is one the local model is unsure of.
-    given = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1, **variables}
+    # What the LLM says is taken whatever the request is, for its stand-in looks at none.
+    given = {
+        "OLLAMA_BASE_URL": ollama.url,
+        "LOCAL_MIN_CONFIDENCE": 1,
+        "LLM_MODE": "wait",
+        "LLM_MIN_LOCAL_PROBABILITY": 0,
+        "LLM_QUEUE": 0,
+        **variables,
+    }
     return f"http://127.0.0.1:{port}", processes.classifier(folder, port, **given)
 
 
@@ -128,6 +136,14 @@ def test_equal_questions_are_answered_from_the_cache(service) -> None:
     assert (first["label"], first["source"]) == (again["label"], again["source"])
 
 
+def test_questions_of_one_shape_are_answered_from_the_cache(service) -> None:
+    def ask(number: int) -> bool:
+        query = f"{{ onlyThere(id: {number}) {{ name }} }}"
+        return service.post("/classify", json={"payload": {"query": query}}).json()["cached"]
+
+    assert [ask(1_001), ask(1_002), ask(1_003)] == [False, True, True]
+
+
 def test_when_the_model_is_unsure_the_llm_decides(tmp_path, ollama) -> None:
     url, service = with_llm(tmp_path, ollama)
     with service:
@@ -160,7 +176,7 @@ def test_a_hundred_equal_payloads_at_once_call_the_llm_once(tmp_path, ollama) ->
 
 def test_the_llm_never_has_more_questions_than_its_limit(tmp_path, ollama) -> None:
     ollama.delay_seconds = 1.0
-    url, service = with_llm(tmp_path, ollama, LLM_MAX_INFLIGHT=2)
+    url, service = with_llm(tmp_path, ollama, LLM_MAX_INFLIGHT=2, CACHE_SHAPES=False)
     with service, ThreadPoolExecutor(20) as pool:
 
         def ask(number):
@@ -182,7 +198,7 @@ def unique_questions(url: str, number: int) -> list[httpx.Request]:
 
 def test_two_hundred_unique_payloads_a_second_do_not_flood_a_slow_llm(tmp_path, ollama) -> None:
     ollama.delay_seconds = 1.0
-    url, service = with_llm(tmp_path, ollama)
+    url, service = with_llm(tmp_path, ollama, CACHE_SHAPES=False)
     with service:
         answers = paced.send(unique_questions(url, 600), per_second=200)
 

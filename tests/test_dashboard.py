@@ -8,6 +8,7 @@ from classifier.contracts import LABELS
 from dashboard.figures import RATE_SECONDS, RECENT_SECONDS
 from dashboard.health import Endpoint, EndpointError, State
 from dashboard.monitor import CHART_POINTS, Monitor
+from dashboard.page import OWN_COLORS, chip_style, colors_of
 from dashboard.tile import Tone
 from dashboard.tiles import tiles
 
@@ -99,9 +100,41 @@ def test_a_failed_scrape_is_a_gap_and_not_a_zero() -> None:
     time.now += 60
     monitor.answered(Endpoint.PROXY_METRICS, requests_text(4000))
 
-    rates = [point.rates[0] for _, point in monitor.points.since(0)]
+    rates = [point.rates_of(["fast-path"])[1] for _, point in monitor.points.since(0)]
     assert rates == [None, 10.0, None, None]  # The first after a gap has nothing to compare with.
-    assert monitor.points.since(0)[2][1].latencies == (None,) * 2 * len(LABELS)
+    gap = monitor.points.since(0)[2][1]
+    assert gap.latencies_of(LABELS) == (gap.time, *(None,) * 2 * len(LABELS))
+
+
+def test_labels_and_pools_are_those_that_the_proxy_tells_of() -> None:
+    monitor = Time().monitor()
+    assert monitor.snapshot().labels == monitor.snapshot().pools == LABELS
+
+    text = (
+        "# TYPE slb_decisions_total counter\n"
+        + "".join(
+            f'slb_decisions_total{{label="{label}",source="rule"}} 0\n'
+            for label in ("general", "reports", "batch", "no label", "x] { } [y=")
+        )
+        + "# TYPE slb_request_duration_seconds histogram\n"
+        + 'slb_request_duration_seconds_bucket{le="+Inf",pool="reports"} 0\n'
+    )
+    monitor.answered(Endpoint.PROXY_METRICS, text.encode())
+
+    assert monitor.snapshot().labels == (*LABELS, "reports", "batch")
+    assert monitor.snapshot().pools == (*LABELS, "reports")
+
+
+def test_own_labels_take_turns_at_the_colours() -> None:
+    labels = (*LABELS, *(f"own-{number}" for number in range(OWN_COLORS + 1)))
+
+    colors = colors_of(labels)
+
+    assert colors["general"] == "--slb-general"
+    assert colors["own-0"] == colors[f"own-{OWN_COLORS}"] == "--slb-own-1"
+    assert len(set(colors.values())) == len(LABELS) + OWN_COLORS
+    assert chip_style(colors_of(LABELS)) == ""
+    assert '[data-label="own-1"] { --slb-own: var(--slb-own-2); }' in chip_style(colors)
 
 
 def test_a_failure_keeps_the_last_figures_and_says_since_when() -> None:
@@ -191,6 +224,31 @@ def test_the_classifiers_figures_join_the_proxys() -> None:
     assert facts["Deciding p50 · p99", "in the classifier"].value == "–"  # NaN: no answer yet.
     assert facts["LLM", "failed: bad answer"].value == "2"
     assert ("LLM", "failed: timeout") not in facts
+
+
+def cache_text(exact: tuple[int, int], shape: tuple[int, int]) -> bytes:
+    lines = []
+    for name, at in (("hits", 0), ("misses", 1)):
+        lines.append(f"# TYPE slb_cache_{name}_total counter")
+        lines.append(f'slb_cache_{name}_total{{layer="exact"}} {exact[at]}')
+        lines.append(f'slb_cache_{name}_total{{layer="shape"}} {shape[at]}')
+    return "\n".join([*lines, ""]).encode()
+
+
+def test_a_request_that_its_shape_tells_of_is_one_hit_and_no_miss() -> None:
+    time = Time()
+    monitor = time.monitor()
+    for exact, shape in (((0, 0), (0, 0)), ((60, 40), (30, 10))):
+        monitor.answered(Endpoint.PROXY_METRICS, cache_text(exact, shape))
+        time.now += 1
+
+    shown = next(tile for tile in tiles(monitor.snapshot()) if tile.title == "Cache hits")
+
+    assert shown.figure == "90.0 %"
+    assert [(fact.name, fact.value) for fact in shown.facts[:2]] == [
+        ("proxy, exact", "60.0 %"),
+        ("proxy, shape", "75.0 %"),
+    ]
 
 
 def test_the_busiest_worker_is_named() -> None:

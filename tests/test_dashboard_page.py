@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.processes import Stack, clean_env, free_port, running, stack
 from tests.servers import decision_feed, serving
+from tests.test_own_labels import site_in, workers_in
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -205,6 +206,41 @@ def test_the_tail_is_filtered_by_label_and_words_and_can_stand_still(
         assert page.locator(".tail tbody tr").count() <= 200
         resume.click()
         expect(page.locator(".tail tbody tr").first).not_to_have_text(first)
+
+
+def test_own_labels_are_shown_in_colours_of_their_own(browser: Browser, tmp_path: Path) -> None:
+    with (
+        workers_in(tmp_path) as ports,
+        site_in(tmp_path, ports) as site,
+        dashboard_of(tmp_path, site.proxy.control, site.proxy.control) as url,
+        viewer(browser, url) as page,
+    ):
+        site.send("GET", "/reports/daily")
+        page.get_by_role("button", name="reports", exact=True).click()
+        chip = row(page, "/reports/daily").locator(".label-chip")
+        expect(chip).to_have_css("color", own_color(page, 1))
+        expect(page.locator(".live-chart canvas")).to_have_count(2)
+
+        site.write(site.file.read_text() + '[labels.later]\npool = "reports"\n')
+        assert site.reload().json()["changed"] == ["LABELS_FILE"]
+
+        expect(page.get_by_role("button", name="later", exact=True)).to_be_visible()
+        expect(page.get_by_role("button", name="reports", pressed=True)).to_be_visible()
+        expect(page.locator(".live-chart canvas")).to_have_count(2)
+
+
+def own_color(page: Page, number: int) -> str:
+    """The stylesheet's colour of that number, as browsers tell it."""
+    return page.evaluate(
+        """number => {
+          const probe = document.body.appendChild(document.createElement("i"));
+          probe.style.color = `var(--slb-own-${number})`;
+          const color = getComputedStyle(probe).color;
+          probe.remove();
+          return color;
+        }""",
+        number,
+    )
 
 
 def test_a_hostile_path_is_masked_by_the_proxy(page: Page, dashboard: Dashboard) -> None:

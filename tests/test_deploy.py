@@ -19,6 +19,8 @@ import yaml
 
 from addons.settings import AdminSettings, RouterSettings
 from classifier.configuration import load
+from classifier.contracts import LABELS
+from classifier.labels_file import parse_labels_file, read_labels_file
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
 from tests.processes import ROOT
@@ -126,7 +128,8 @@ def test_kubectl_renders_the_kustomization(tmp_path) -> None:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     pods = [pod_of(doc) for doc in documents if doc["kind"] == "Deployment"]
     assert {pod["containers"][0]["image"] for pod in pods} == {"semantic-load-balancer:local"}
-    (config,) = (doc for doc in documents if doc["kind"] == "ConfigMap")
+    maps = [doc for doc in documents if doc["kind"] == "ConfigMap"]
+    (config,) = (doc for doc in maps if "labels.toml" not in doc["data"])
     assert {pod["containers"][0]["envFrom"][0]["configMapRef"]["name"] for pod in pods} == {
         config["metadata"]["name"]
     }
@@ -364,6 +367,30 @@ def documented_variables() -> set[str]:
 def test_every_variable_of_the_config_map_is_a_documented_setting() -> None:
     assert CONFIG.keys() <= VARIABLES
     assert CONFIG.keys() <= documented_variables()
+
+
+@pytest.mark.parametrize("name", ["proxy", "classifier"])
+def test_a_labels_file_is_mounted_where_it_is_looked_for(name, monkeypatch) -> None:
+    pod = pod_of(DEPLOYMENTS[name])
+    mounted = {
+        mount["name"]: mount["mountPath"]
+        for mount in container_of(DEPLOYMENTS[name])["volumeMounts"]
+    }
+    assert f"{mounted['labels']}/labels.toml" == CONFIG["LABELS_FILE"]
+    assert {"name": "labels", "configMap": {"name": "labels"}} in pod["volumes"]
+
+    (bound,) = OURS[name]["volumes"]
+    assert OURS[name]["environment"]["LABELS_FILE"] == f"${{LABELS_FILE:+{bound['target']}}}"
+    assert bound["read_only"]
+
+
+def test_the_labels_file_of_the_manifests_adds_nothing_until_somebody_does() -> None:
+    shipped = read_labels_file(str(K8S / "labels.toml"))
+    example = (K8S / "labels.toml").read_text().partition("# [labels")
+    text = re.sub("^# ?", "", "".join(example[1:]), flags=re.MULTILINE)
+
+    assert (tuple(shipped.labels), shipped.rules) == (LABELS, ())
+    assert len(parse_labels_file(text.encode()).rules) == 1
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -7,6 +7,7 @@ import pytest
 
 from addons.settings import AdminSettings, RouterSettings
 from addons.telemetry import telemetry
+from classifier.labels_file import parse_labels_file
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
 from tests.processes import ROOT
@@ -67,6 +68,14 @@ def test_every_metric_in_the_readme_exists() -> None:
 
     assert named
     assert named <= known
+
+
+def test_the_labels_file_in_the_readme_can_be_used_as_it_is() -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+    read = parse_labels_file(text.encode())
+
+    assert [rule.name for rule in read.rules] == ["exports", "big-queries"]
 
 
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+\w)", README))))

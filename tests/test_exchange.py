@@ -33,6 +33,7 @@ from addons.failover import RetryBudget
 from addons.feed import DecisionFeed
 from addons.forwarding import Peer
 from addons.health import Outcome
+from addons.orders import StandingOrders
 from addons.pool import Lease, Pool, PoolPolicy, Worker
 from addons.upstream import UpstreamPool
 from classifier.contracts import Classification, Label, RequestView, Source
@@ -380,6 +381,7 @@ async def site_of(
         backend = Backend(
             bounds=replace(BOUNDS, **bounds),
             labels=labels,
+            orders=StandingOrders(),
             admission=admission,
             upstreams=upstreams,
             budget=RetryBudget(clock=time.monotonic),

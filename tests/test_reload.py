@@ -18,12 +18,14 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons
 
 from addons import options
+from addons.labels import LabelsInForce
 from addons.reload import Reloaded, Reloader, Sources, plan, read_again, read_sources
 from addons.router import SemanticRouter
 from addons.settings import AdminSettings, RouterSettings
 from classifier.client import ClassifierClient
 from classifier.configuration import SettingsError, load
 from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.labels_file import read_labels_file
 from tests import processes
 from tests.fleet import FaultyWorker, fleet, label_source
 from tests.load import Load, Plan, Request
@@ -167,7 +169,7 @@ def test_after_a_refusal_the_old_settings_and_token_stay_known(tmp_path, caplog)
         raise SettingsError(message)
 
     known = said(token="a" * 16, metrics_port=1111)
-    reloader = Reloader(known, (), refuse)
+    reloader = Reloader(known, (), refuse, LabelsInForce(read_labels_file))
     (tmp_path / ".env").write_text(f"METRICS_PORT=2222\nADMIN_TOKEN={'b' * 16}\n")
 
     with pytest.raises(SettingsError):
@@ -224,7 +226,7 @@ async def test_a_request_from_before_a_reload_asks_the_classifier_of_now(
     addon, monkeypatch
 ) -> None:
     backends = []
-    monkeypatch.setattr(addon._transport, "use", lambda _, backend: backends.append(backend))
+    monkeypatch.setattr(addon._transport, "use", lambda _, backend, *__: backends.append(backend))
     options.change({"queue_requests": 7})
     options.change({"classifier_url": "http://new:1"})
     await retired()
@@ -248,6 +250,112 @@ async def test_labels_are_kept_where_they_still_hold(addon, change, kept) -> Non
     await addon._labels.classify(RequestView("GET", "/"))
 
     options.change(change)
+    await retired()
+
+    assert addon._labels.cache_entries == kept
+
+
+# The labels file
+
+OWN = '[labels.reports]\npool = "http://localhost:9004"\n'
+
+
+@pytest.fixture
+async def labels_file(addon, tmp_path):
+    """A file with a label of its own, which is in force."""
+    file = tmp_path / "labels.toml"
+    file.write_text(OWN)
+    options.change({"labels_file": str(file)})
+    yield file
+    await retired()
+
+
+def own_labels(addon) -> list[str]:
+    return list(addon.labels_file.in_force.labels)[3:]
+
+
+def reload_into(addon) -> Reloaded:
+    reloader = Reloader(read_sources(), (), options.change, addon.labels_file)
+    return reloader.reload(addon.settings)
+
+
+async def test_a_file_is_read_when_it_is_named_and_no_more_when_it_is_not(
+    addon, labels_file
+) -> None:
+    assert own_labels(addon) == ["reports"]
+    assert "reports" in addon._fleet.pools
+
+    options.change({"labels_file": ""})
+
+    assert own_labels(addon) == []
+    assert "reports" not in addon._fleet.pools
+
+
+async def test_another_setting_that_changes_is_no_reason_to_read_the_file(
+    addon, labels_file
+) -> None:
+    labels_file.write_text("half a fi")
+
+    options.change({"queue_requests": 7})
+
+    assert (own_labels(addon), addon.settings.queue_requests) == (["reports"], 7)
+
+
+async def test_a_file_is_taken_over_with_the_settings_or_neither_is(
+    addon, labels_file, monkeypatch
+) -> None:
+    labels_file.write_text(OWN.replace("reports", "batch"))
+
+    reloader = Reloader(said(has_file=False), (), options.change, addon.labels_file)
+    monkeypatch.setenv("DECISION_HISTORY", "7")
+    with pytest.raises(SettingsError, match="DECISION_HISTORY can only be set at"):
+        reloader.reload(addon.settings)
+    assert own_labels(addon) == ["reports"]
+
+    monkeypatch.delenv("DECISION_HISTORY")
+    assert reload_into(addon).changed == ("LABELS_FILE",)
+    assert own_labels(addon) == ["batch"]
+    assert reload_into(addon) == Reloaded()
+
+
+async def test_a_bad_file_leaves_settings_that_are_good_as_they_were(
+    addon, labels_file, monkeypatch, caplog
+) -> None:
+    labels_file.write_text(OWN + "colour = 1")
+    reloader = Reloader(said(has_file=False), (), options.change, addon.labels_file)
+    monkeypatch.setenv("QUEUE_REQUESTS", "7")
+
+    with pytest.raises(SettingsError, match=r"^LABELS_FILE: labels\.reports\.colour: there is no"):
+        reloader.reload(addon.settings)
+
+    assert (own_labels(addon), addon.settings.queue_requests) == (["reports"], 128)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_an_option_that_names_a_bad_file_is_refused(addon, labels_file, tmp_path) -> None:
+    (tmp_path / "bad.toml").write_text("[rules")
+
+    with pytest.raises(SettingsError, match=r"^LABELS_FILE: it is not TOML"):
+        options.change({"labels_file": str(tmp_path / "bad.toml")})
+
+    assert own_labels(addon) == ["reports"]
+    assert addon.settings.labels_file == str(labels_file)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (OWN + '[[rules]]\nname = "r"\nlabel = "reports"\npath = "/"\n', 1),
+        (OWN + 'description = "other"\n', 0),
+        ("", 0),
+    ],
+)
+async def test_labels_are_kept_when_only_rules_change(addon, labels_file, text, kept) -> None:
+    await retired()
+    await addon._labels.classify(RequestView("GET", "/"))
+    labels_file.write_text(text)
+
+    assert reload_into(addon).changed == ("LABELS_FILE",)
     await retired()
 
     assert addon._labels.cache_entries == kept

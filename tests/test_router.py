@@ -16,7 +16,8 @@ from addons.classification import fallback
 from addons.health import Outcome
 from addons.pool import Pool, WorkerState
 from addons.router import SemanticRouter
-from classifier.contracts import Classification, Label, Source
+from classifier.contracts import LABELS, Classification, Label, Source
+from classifier.labels_file import parse_labels_file
 
 HEAVY = Classification(Label.HIGH_COMPUTE, 0.913, Source.LOCAL, "aggregation over a table")
 
@@ -25,6 +26,7 @@ class FixedLabels:
     """Stands at the seam between the addon and its label source."""
 
     cache_hits = cache_misses = cache_entries = inflight = 0
+    shape_hits = shape_misses = shape_entries = 0
 
     def __init__(self, answer):
         self.answer = answer
@@ -36,7 +38,7 @@ class FixedLabels:
             raise self.answer
         return self.answer
 
-    def serves(self, settings):
+    def serves(self, settings, labels):
         return True
 
     def clear(self):
@@ -113,6 +115,19 @@ async def test_nothing_else_of_a_replay_changes(router) -> None:
     assert added == [b"X-Route-Label", b"X-Route-Confidence", b"X-Route-Source"]
     assert [field for field in before if field not in flow.request.headers.fields] == []
     assert flow.request.path == "/a%2Fb?x=1&x=2"
+
+
+async def test_a_replay_follows_the_rules_but_forces_nothing(router) -> None:
+    rules = b'[[rules]]\nname = "r"\nlabel = "fast-path"\nmethod = "GET"\n'
+    router._orders.take_over(LABELS, parse_labels_file(rules).rules, "0.0.0.0/0")
+    flow = a_replay()
+    flow.request.headers["x-slb-force-label"] = "general"
+
+    await router.request(flow)
+
+    assert flow.request.headers["X-Route-Label"] == "fast-path"
+    assert flow.request.headers["X-Route-Source"] == "rule"
+    assert "x-slb-force-label" not in flow.request.headers
 
 
 async def test_recorded_routing_headers_are_dropped(router) -> None:

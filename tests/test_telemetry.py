@@ -1,6 +1,7 @@
 """Metrics of the proxy, the decision feed and the book of requests under way."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -218,3 +219,64 @@ async def test_subscribers_are_bounded(book) -> None:
 
         with pytest.raises(TooManySubscribersError), feed.subscribe():
             pass
+
+
+# Labels of an operator's own
+
+REPORTS, BATCH = Label("reports"), Label("batch")
+
+
+def series(telemetry) -> set[str]:
+    return {line.rpartition(" ")[0] for line in telemetry.render().decode().splitlines()}
+
+
+def test_the_built_in_labels_have_their_series_without_being_asked_for() -> None:
+    telemetry = Telemetry()
+    before = series(telemetry)
+    for label, pool in itertools.product(LABELS, LABELS):
+        labels = {"label": label, "pool": pool, "status_class": "2xx"}
+        assert sample(telemetry, "slb_requests_total", **labels) == 0
+
+    telemetry.expect({label: (label, Label.GENERAL) for label in LABELS})
+
+    assert {name for name in series(telemetry) - before if "process_" not in name} == set()
+
+
+def test_an_own_label_has_those_series_that_can_come_to_count() -> None:
+    telemetry = Telemetry()
+
+    telemetry.expect({REPORTS: (REPORTS, Label.HIGH_COMPUTE), BATCH: (REPORTS,)})
+
+    def count(label, pool):
+        return sample(telemetry, "slb_requests_total", label=label, pool=pool, status_class="5xx")
+
+    assert count(REPORTS, REPORTS) == count(REPORTS, Label.HIGH_COMPUTE) == 0
+    # The latter should the label be taken out while its requests wait.
+    assert count(BATCH, REPORTS) == count(BATCH, Label.GENERAL) == 0
+    assert count(BATCH, BATCH) is count(Label.GENERAL, REPORTS) is None
+    assert sample(telemetry, "slb_decisions_total", label=BATCH, source="override") == 0
+    assert sample(telemetry, "slb_decisions_total", label=BATCH, source="fallback") is None
+    assert sample(telemetry, "slb_ejections_total", pool=REPORTS, reason="health_check") == 0
+    assert sample(telemetry, "slb_spills_total", **{"from": REPORTS, "to": "high-compute"}) == 0
+    assert sample(telemetry, "slb_spills_total", **{"from": BATCH, "to": "reports"}) is None
+    assert sample(telemetry, "slb_request_duration_seconds_count", pool=REPORTS) == 0
+
+
+def test_a_request_whose_label_is_gone_when_it_ends_is_still_counted() -> None:
+    telemetry = Telemetry()
+
+    telemetry.finished(REPORTS, Label.FAST_PATH, 200, 0.1)
+
+    labels = {"label": "reports", "pool": "fast-path", "status_class": "2xx"}
+    assert sample(telemetry, "slb_requests_total", **labels) == 1
+
+
+@pytest.mark.parametrize("source", [Source.RULE, Source.OVERRIDE])
+def test_what_the_operator_decides_says_nothing_of_the_classifier(source) -> None:
+    telemetry = Telemetry()
+    telemetry.decided(fallback("timeout"), 0.1)
+
+    telemetry.decided(Classification(Label.GENERAL, 1.0, source, "rule x"), 0.0)
+
+    assert sample(telemetry, "slb_classifier_coverage_ratio") == 0
+    assert sample(telemetry, "slb_decisions_total", label="general", source=source) == 1

@@ -53,7 +53,7 @@ def _read_text(bag: dict[str, float], name: str, lower: str) -> None:
         bag["val=location"] = 1.0
         bag[f"val.file={_FILES.get(lower.rsplit('.', 1)[-1], 'none')}"] = 1.0
     # All that operators are written with; most values hold none of it.
-    if _OPERATOR_SIGN.search(lower):
+    if "." in lower or "(" in lower or "*" in lower or "%" in lower or "=" in lower:
         _operators(bag, name, lower)
 
 
@@ -70,9 +70,6 @@ def _operators(bag: dict[str, float], name: str, lower: str) -> None:
         bag["val=aggregate-call"] = 1.0
     if len(lower) > 1 and _WILDCARD.match(lower):
         bag["val=wildcard"] = 1.0
-
-
-_OPERATOR_SIGN: Final = re.compile(r"[.(*%=]")
 
 
 _WILDCARD: Final = re.compile(r"\*?\.?\*|%")
@@ -132,7 +129,8 @@ def number_of(value: JsonValue) -> float | None:
     if value == -1:
         return _UNLIMITED
     if isinstance(value, (int, float)):
-        return min(float(value), 1e12) if value < 1e15 else 1e12
+        # Bounded first: whole numbers of JSON may be too large for a float.
+        return float(max(-1e12, min(value, 1e12))) if value < 1e15 else 1e12
     if value == "-1":
         return _UNLIMITED
     if isinstance(value, str) and _PURE_NUMBER.match(value):

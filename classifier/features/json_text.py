@@ -14,7 +14,7 @@ from pydantic import JsonValue
 _MAX_WHOLE_CHARS: Final = 16_384
 # What costs are values, not characters: a long prompt is read whole, a long table is not.
 _MAX_MARKS: Final = 1_500
-_OUTLINE_CHARS: Final = 8_192
+_OUTLINE_CHARS: Final = 6_144
 _MAX_OPENED: Final = 4
 _MAX_STEPS: Final = 120
 _LONG_TEXT: Final = 200
@@ -27,8 +27,7 @@ _PAIR: Final = re.compile(
     r'"([\w$@.\-]{1,60})"\s*:\s*("(?:[^"\\]|\\.){0,2000}"?|-?\d{1,18}(?:\.\d{1,9})?|true|false|[\[{])'
 )
 _TRAILING_COMMA: Final = re.compile(r",\s*([}\]])")
-_OPENING_RUN: Final = re.compile(r"[\[{](?:\s*+[\[{])*+")
-_DEEP: Final = 60
+_DEEP: Final = "[" * 60
 _GAP: Final = re.compile(r"[\s,]*")
 _COLON: Final = re.compile(r"\s*:\s*")
 _AFTER_CONTAINER: Final = re.compile(r"[\]}]\s*,(?=\s*\")")
@@ -38,13 +37,15 @@ _DECODER: Final = json.JSONDecoder()
 
 def read_json(text: str) -> JsonValue:
     """The value of a JSON text, of a long one its outline; None if it is broken."""
-    if len(text) > _MAX_WHOLE_CHARS and _marks(text) > _MAX_MARKS:
+    if len(text) > _MAX_WHOLE_CHARS and _is_rich(text):
         return None if _deep(text[:_OUTLINE_CHARS]) else _outline(text)
     return parse(text)
 
 
-def _marks(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
+def _is_rich(text: str) -> bool:
+    """Whether a text holds many values."""
+    commas = text.count(",")
+    return commas > _MAX_MARKS or commas + text.count("[") + text.count("{") > _MAX_MARKS
 
 
 def parse(text: str) -> JsonValue:
@@ -79,8 +80,7 @@ def _deep(text: str) -> bool:
     """Whether brackets nest beyond what any API sends; quick, strings not told apart."""
     if text.count("[") + text.count("{") <= _MAX_NESTING:
         return False
-    long = [run for run in _OPENING_RUN.findall(text) if len(run) >= _DEEP]
-    return any(run.count("[") + run.count("{") >= _DEEP for run in long)
+    return _DEEP in text.replace("{", "[")
 
 
 def salvage(text: str) -> JsonValue:
@@ -173,15 +173,18 @@ class _Outline:
         self._at += 1
         items: list[JsonValue] = []
         while not self._ends("]"):
+            before = self._at
             item = self._value(depth + 1)
             if self._cut:
-                return self._as_long(items, start) if item is None else [*items, item]
+                # One like the others that the limit fell upon, or the long one that brought it on?
+                like_others = item is None or self._at - before <= before - start
+                return self._as_long(items, start, before) if like_others else [*items, item]
             items.append(item)
         return items
 
-    def _as_long(self, items: list[JsonValue], start: int) -> list[JsonValue]:
+    def _as_long(self, items: list[JsonValue], start: int, end: int) -> list[JsonValue]:
         """The items with the last of them standing for those that were not read."""
-        share = (self._at - start) / (len(self._text) - start)
+        share = (end - start) / (len(self._text) - start)
         missing = int(len(items) / share) - len(items)
         return items + items[-1:] * missing
 

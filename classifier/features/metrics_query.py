@@ -16,7 +16,7 @@ _PROM: Final = re.compile(
 
 
 _PROM_SUM: Final = re.compile(
-    r"\b(sum|avg|min|max|count|topk|bottomk|quantile|stddev|count_values|group|histogram_quantile)\s*(?:by|without)?\s*\("
+    r"\b(sum|avg|min|max|count|topk|bottomk|quantile|stddev|count_values|group|histogram_quantile)\s*+(?:(?:by|without)\s*+)?\("
 )
 
 
@@ -58,7 +58,7 @@ def read_metrics_query(text: str, bag: dict[str, float]) -> None:
     bag["prom.functions"] = min(6, sums + rates) / 2
     constant = (
         re.match(
-            r"\s*(vector\(|scalar\(|constantLine|time\(\)\s*$|[\d.]+\s*([-+*/]\s*[\d.]+)*\s*$|1\b)",
+            r"\s*(vector\(|scalar\(|constantLine|time\(\)\s*$|[\d.]++\s*+(?:[-+*/]\s*+[\d.]++)*+\s*+$|1\b)",
             text,
         )
         is not None

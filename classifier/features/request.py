@@ -19,7 +19,7 @@ _MAX_QUERY_CHARS: Final = 8_192
 _MAX_ESCAPES: Final = 1_500
 _MAX_ESCAPED_CHARS: Final = 4_096
 _MAX_NDJSON_LINES: Final = 40
-_MAX_NDJSON_CHARS: Final = 16_384
+_MAX_NDJSON_CHARS: Final = 8_192
 
 
 class Parts(NamedTuple):
