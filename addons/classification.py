@@ -2,6 +2,8 @@
 
 Invariants:
 * `LabelSource.classify` always answers, within the deadline, whatever the classifier does.
+* What is known of one request is told to all of its shape: looked up are the exact request, then
+  its shape (`classifier.shape`). Requests of one shape share one question.
 * A fallback is never kept as a label, and a provisional answer only for `provisional_ttl_seconds`:
   no longer does a better one wait that the classifier has by then. That a question has failed is
   remembered for a few seconds, or until the classifier has recovered.
@@ -29,6 +31,7 @@ from addons.questions import (
     fallback,
 )
 from classifier.contracts import Classification, RequestView, Source
+from classifier.shape import shape_key
 
 __all__ = [
     "FALLBACK_REASONS",
@@ -58,10 +61,11 @@ class Limits:
         timeout_seconds: Longest wait of one request for its label.
         max_inflight: Most open questions to the classifier.
         max_queue: Most questions that wait for their turn.
-        cache_entries: Most labels kept; 0 keeps none.
+        cache_entries: Most labels kept, by request and by shape each; 0 keeps none.
         cache_ttl_seconds: How long a label is kept.
         fallback_ttl_seconds: How long a question that failed is not asked again.
         breaker: When the classifier is not asked for a while.
+        cache_shapes: Whether requests of one shape share a label.
         provisional_ttl_seconds: How long a provisional label is used before it is asked for again.
     """
 
@@ -73,6 +77,7 @@ class Limits:
     fallback_ttl_seconds: float
     breaker: BreakerPolicy
     provisional_ttl_seconds: float = 1.0
+    cache_shapes: bool = False
 
 
 class LabelSource:
@@ -88,6 +93,9 @@ class LabelSource:
         """
         self._limits = limits
         self._cache: MutableMapping[bytes, Classification] = TTLCache(
+            limits.cache_entries, limits.cache_ttl_seconds, timer=clock
+        )
+        self._shapes: MutableMapping[bytes, Classification] = TTLCache(
             limits.cache_entries, limits.cache_ttl_seconds, timer=clock
         )
         self._failures: MutableMapping[bytes, Classification] = TTLCache(
@@ -109,11 +117,18 @@ class LabelSource:
         self._ending = False
         self.cache_hits = 0
         self.cache_misses = 0
+        self.shape_hits = 0
+        self.shape_misses = 0
 
     @property
     def cache_entries(self) -> int:
-        """How many labels are kept now."""
+        """How many labels of requests are kept now."""
         return len(self._cache)
+
+    @property
+    def shape_entries(self) -> int:
+        """How many labels of shapes are kept now."""
+        return len(self._shapes)
 
     @property
     def inflight(self) -> int:
@@ -153,28 +168,26 @@ class LabelSource:
         if (known := self.known(key)) is not None:
             return known
         self.cache_misses += 1
+        shape = shape_key(view) if self._limits.cache_shapes else None
+        if shape is not None and (known := self._known_shape(shape, key)) is not None:
+            return known
         if self._breaker.state is not BreakerState.CLOSED:
             self._refused = view
             return fallback(FallbackReason.BREAKER_OPEN)
-        question = self._questions.find(key)
-        if question is None:
-            question = self._questions.put(key, view, self._breaker.generation)
-        if question is None:
-            return fallback(FallbackReason.SATURATED)
-        # Our own cancellation is not handed on: followers and the cache still want the answer.
-        return await asyncio.shield(question.told)
+        return await self._asked(shape or key, view, key)
 
     def share_cache(self, other: "LabelSource") -> None:
         """Keep labels in the cache of another source, with those that are there.
 
         Its bounds and clock have to be the same.
         """
-        self._cache = other._cache  # noqa: SLF001 - of the same class
+        self._cache, self._shapes = other._cache, other._shapes  # noqa: SLF001 - of the same class
 
     def clear(self) -> int:
-        """Forget all labels; return how many there were."""
+        """Forget all labels; return of how many requests they were."""
         entries = len(self._cache)
         self._cache.clear()
+        self._shapes.clear()
         self._provisional.clear()
         return entries
 
@@ -192,15 +205,23 @@ class LabelSource:
 
     def answered(self, question: Question, answer: Classification) -> None:
         """Keep an answer, in time or late."""
-        self._failures.pop(question.key, None)
-        if self._limits.cache_entries:
-            # A hit shall cost no more than looking it up: it is kept as it will be told.
-            kept = self._provisional if answer.provisional else self._cache
-            kept[question.key] = replace(answer, cached=True)
+        self._failures.pop(question.exact, None)
+        if not self._limits.cache_entries:
+            return
+        # A hit shall cost no more than looking it up: it is kept as it will be told.
+        kept = replace(answer, cached=True)
+        exact = self._provisional if answer.provisional else self._cache
+        exact[question.exact] = kept
+        if question.key != question.exact and answer.source is not Source.RULE:
+            shapes = self._provisional if answer.provisional else self._shapes
+            shapes[question.key] = kept
 
     def failed(self, question: Question, failure: Classification) -> None:
-        """Do not ask again for a while."""
-        self._failures[question.key] = failure
+        """Do not ask again for a while.
+
+        Only this very request: what failed may be its literals, and others of its shape are well.
+        """
+        self._failures[question.exact] = failure
 
     def judged(self, question: Question, fault: str | None) -> None:
         """Have the breaker count it."""
@@ -249,6 +270,33 @@ class LabelSource:
         self._ending = True
         if self._trial is not None:
             self._trial.cancel()
+
+    async def _asked(self, shared: bytes, view: RequestView, key: bytes) -> Classification:
+        """The answer to a question that is shared with all that have the same to share."""
+        question = self._questions.find(shared)
+        if question is None:
+            question = self._questions.put(shared, view, self._breaker.generation, key)
+        if question is None:
+            return fallback(FallbackReason.SATURATED)
+        # Our own cancellation is not handed on: followers and the cache still want the answer.
+        answer = await asyncio.shield(question.told)
+        if answer.source is Source.RULE and question.exact != key:
+            # A rule of the service's may go by a literal, and this request has others.
+            return await self._asked(key, view, key)
+        return answer
+
+    def _known_shape(self, shape: bytes, key: bytes) -> Classification | None:
+        """The label of a request's shape; it is the request's own from now on."""
+        label = self._shapes.get(shape)
+        if label is not None:
+            self._cache[key] = label
+        else:
+            label = self._provisional.get(shape)
+        if label is None:
+            self.shape_misses += 1
+        else:
+            self.shape_hits += 1
+        return label
 
     def _known_failure(self, key: bytes) -> Classification | None:
         """Why there will be no label: it failed a moment ago, or it is late and still asked."""

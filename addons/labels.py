@@ -54,7 +54,7 @@ class ServiceLabels(LabelSource):
 
     def keeps_labels_as(self, settings: RouterSettings, labels: LabelsFile = NO_FILE) -> bool:
         """Whether its labels are those of these settings, as many, and kept as long."""
-        names = ("classifier_url", "cache_entries", "cache_ttl_seconds")
+        names = ("classifier_url", "cache_entries", "cache_ttl_seconds", "cache_shapes")
         # Rules may differ: what they decide is not kept.
         return labels.labels == self._specs and all(
             getattr(settings, name) == getattr(self._settings, name) for name in names
@@ -139,4 +139,5 @@ def limits_of(settings: RouterSettings) -> Limits:
         breaker=BreakerPolicy(
             failures=settings.breaker_failures, open_seconds=settings.breaker_open_ms / 1000
         ),
+        cache_shapes=settings.cache_shapes,
     )

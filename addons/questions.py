@@ -61,9 +61,11 @@ def failure_text(error: Exception) -> str:
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """One question, shared by all requests that are equal.
+    """One question, shared by all requests that are equal, or of one shape.
 
     Attributes:
+        key: What the requests have in common that share it.
+        exact: Fingerprint of the request that is put to the classifier.
         generation: Of the breaker, when the question was put.
         deadline: By when those who wait are told something; in the loop's time, like `asked_at`.
         told: What those who wait are told. Await it shielded: others wait for it as well.
@@ -72,6 +74,7 @@ class Question:
     """
 
     key: bytes
+    exact: bytes
     view: RequestView
     generation: int
     deadline: float
@@ -138,10 +141,20 @@ class Questions:
         """The question with this key that has not ended."""
         return self._by_key.get(key)
 
-    def put(self, key: bytes, view: RequestView, generation: int) -> Question | None:
-        """Ask, now or when it is its turn; None if too many wait already."""
+    def put(
+        self, key: bytes, view: RequestView, generation: int, exact: bytes | None = None
+    ) -> Question | None:
+        """Ask, now or when it is its turn; None if too many wait already.
+
+        Args:
+            key: What others must have to share the answer.
+            view: The request.
+            generation: Of the breaker.
+            exact: The fingerprint, if `key` is another.
+        """
         loop = asyncio.get_running_loop()
-        question = Question(key, view, generation, loop.time() + self._timeout_seconds)
+        deadline = loop.time() + self._timeout_seconds
+        question = Question(key, exact or key, view, generation, deadline)
         if not self._turns.enter(question):
             return None
         self._by_key[key] = question

@@ -189,6 +189,10 @@ class RouterSettings(Settings):
     cache_ttl_seconds: Annotated[
         int, Field(gt=0, description="How long the proxy keeps a label.")
     ] = 300
+    cache_shapes: Annotated[
+        bool,
+        Field(description="Requests that differ only in ids, texts and the like share a label."),
+    ] = True
     inspect: Annotated[
         Literal["all", "off"],
         Field(description="Which requests mitmproxy sees as flows: all, or off for none."),

@@ -56,6 +56,9 @@ class Gauges:
     queue_waiting: Callable[[Label], int] = lambda _: 0
     classify_queue: Callable[[], int] = lambda: 0
     classifier_breaker: Callable[[], BreakerState] = lambda: BreakerState.CLOSED
+    shape_hits: Callable[[], int] = int
+    shape_misses: Callable[[], int] = int
+    shape_entries: Callable[[], int] = int
 
 
 class _StateCollector(Collector):
@@ -71,15 +74,8 @@ class _StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         if (gauges := self.gauges) is None:
             return
+        yield from self._cache(gauges)
         for name, help_text, read in (
-            ("slb_cache_hits", "Labels found in the proxy's cache.", gauges.cache_hits),
-            ("slb_cache_misses", "Labels not found in the proxy's cache.", gauges.cache_misses),
-        ):
-            family = CounterMetricFamily(name, help_text, labels=["layer"])
-            family.add_metric(["exact"], read())
-            yield family
-        for name, help_text, read in (
-            ("slb_cache_entries", "Labels in the proxy's cache.", gauges.cache_entries),
             (
                 "slb_classify_inflight",
                 "Open questions to classifier.",
@@ -97,6 +93,27 @@ class _StateCollector(Collector):
         pools = tuple(gauges.pools())
         yield from self._pools(pools, gauges.queue_waiting)
         yield from self._workers(pools)
+
+    @staticmethod
+    def _cache(gauges: Gauges) -> Iterable[Metric]:
+        """What the layer of exact requests does not know, that of their shapes is asked for."""
+        hits = CounterMetricFamily(
+            "slb_cache_hits", "Labels found in the proxy's cache.", labels=["layer"]
+        )
+        misses = CounterMetricFamily(
+            "slb_cache_misses", "Labels not found in the proxy's cache.", labels=["layer"]
+        )
+        entries = GaugeMetricFamily(
+            "slb_cache_entries", "Labels in the proxy's cache.", labels=["layer"]
+        )
+        for family, exact, shape in (
+            (hits, gauges.cache_hits, gauges.shape_hits),
+            (misses, gauges.cache_misses, gauges.shape_misses),
+            (entries, gauges.cache_entries, gauges.shape_entries),
+        ):
+            family.add_metric(["exact"], exact())
+            family.add_metric(["shape"], shape())
+            yield family
 
     @staticmethod
     def _pools(pools: Iterable[Pool], queue_waiting: Callable[[Label], int]) -> Iterable[Metric]:

@@ -14,7 +14,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from classifier.cache import DecisionCache
-from classifier.contracts import MAX_PAYLOAD_BYTES, ClassifyRequest, ClassifyResponse
+from classifier.contracts import (
+    MAX_PAYLOAD_BYTES,
+    ClassifyRequest,
+    ClassifyResponse,
+    ExplainResponse,
+    RequestView,
+)
 from classifier.engine import Engine, SecondOpinion
 from classifier.labels_file import read_labels_file
 from classifier.labels_watch import LabelsWatch
@@ -24,6 +30,7 @@ from classifier.metrics import Metrics
 from classifier.policy import Policy
 from classifier.rules import RequestFacts
 from classifier.settings import ClassifierSettings, LlmMode
+from classifier.shape import shared_key, shown_key
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +47,7 @@ class Service:
     engine: Engine
     metrics: Metrics
     llm: Llm | None
+    model: LocalModel
     watch: LabelsWatch
 
 
@@ -53,7 +61,8 @@ def build(settings: ClassifierSettings) -> Service:
     policy = Policy.of(read_labels_file(settings.labels_file))
     metrics = Metrics()
     llm = Llm(settings) if Llm.configured(settings) else None
-    engine = _engine(settings, metrics, llm, policy)
+    model = LocalModel.load()
+    engine = _engine(settings, metrics, llm, policy, model)
 
     def adopt(policy: Policy) -> None:
         if policy.examples.left_out:
@@ -69,13 +78,16 @@ def build(settings: ClassifierSettings) -> Service:
     metrics.gauge("llm_queued", "Questions that wait for the LLM.", lambda: engine.llm_queued)
     metrics.gauge("llm_up", "1 if the LLM can be asked.", lambda: bool(llm and llm.available))
     watch = LabelsWatch(settings.labels_file, policy.file, adopt, metrics.labels_file_read)
-    return Service(settings, engine, metrics, llm, watch)
+    return Service(settings, engine, metrics, llm, model, watch)
 
 
 def _engine(
-    settings: ClassifierSettings, metrics: Metrics, llm: Llm | None, policy: Policy
+    settings: ClassifierSettings,
+    metrics: Metrics,
+    llm: Llm | None,
+    policy: Policy,
+    model: LocalModel,
 ) -> Engine:
-    model = LocalModel.load()
     cache = DecisionCache(
         settings.classifier_cache_entries,
         settings.classifier_cache_bytes,
@@ -91,6 +103,7 @@ def _engine(
         cache=cache,
         metrics=metrics,
         clock=time.monotonic,
+        key=shared_key if settings.cache_shapes else RequestView.fingerprint,
         second_opinion=None if llm is None else _second_opinion(settings, llm),
         policy=policy,
     )
@@ -130,6 +143,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(BoundedBody, max_bytes=MAX_QUESTION_BYTES)
     _add_routes(app, service)
+    _add_explain(app, service)
     return app
 
 
@@ -168,6 +182,25 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Prometheus metrics", response_model=None)
     async def metrics() -> Response:
         return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _add_explain(app: FastAPI, service: Service) -> None:
+    @app.post("/explain", summary="Label a request and say why, at length")
+    async def explain(question: ClassifyRequest) -> ExplainResponse:
+        began = time.perf_counter()
+        deadline_ms = question.deadline_ms
+        view = question.view()
+        decided = await service.engine.classify(
+            view, None if deadline_ms is None else deadline_ms / 1000, _facts(question)
+        )
+        opinion = service.model.explain(view)
+        return ExplainResponse.from_decisions(
+            decided,
+            opinion,
+            min_confidence=service.engine.min_confidence(opinion.local.label),
+            shape=shown_key(view),
+            latency_ms=round((time.perf_counter() - began) * 1000, 3),
+        )
 
 
 def _facts(question: ClassifyRequest) -> RequestFacts:

@@ -18,7 +18,7 @@ def size_bytes(decided: Classification) -> int:
 
 
 class DecisionCache:
-    """LRU cache with a time to live, keyed by `RequestView.fingerprint`."""
+    """LRU cache with a time to live, keyed by what requests must share to share a label."""
 
     def __init__(
         self, max_entries: int, max_bytes: int, ttl_seconds: float, clock: Callable[[], float]

@@ -80,6 +80,7 @@ class Engine:
         metrics: Metrics,
         clock: Callable[[], float],
         second_opinion: SecondOpinion | None = None,
+        key: Callable[[RequestView], bytes] = RequestView.fingerprint,
         policy: Policy = BUILT_IN_POLICY,
     ) -> None:
         """A cascade over the given parts.
@@ -91,6 +92,7 @@ class Engine:
             metrics: Observer of cache and LLM.
             clock: Monotonic seconds.
             second_opinion: None if no LLM is configured.
+            key: Requests with equal keys share an answer, and a question to the LLM.
             policy: What to go by until there is another.
         """
         self._model = model
@@ -100,6 +102,7 @@ class Engine:
         self._clock = clock
         self._policy = policy
         self._second_opinion = second_opinion
+        self._key = key
         self._inquiries: Inquiries | None = None
         if second_opinion is not None:
             self._inquiries = Inquiries(
@@ -142,7 +145,7 @@ class Engine:
         """
         if facts is not None and (ordered := self._policy.ordered(facts)) is not None:
             return ordered
-        key = view.fingerprint()
+        key = self._key(view)
         if (known := self._cache.get(key)) is not None and not self._worth_asking(key, known):
             self._metrics.cache_hits.inc()
             return known
@@ -155,6 +158,10 @@ class Engine:
                 return local
             inquiry = self._put(Inquiry(key, view, local))
         return await self._answer_of(inquiry, deadline_seconds)
+
+    def min_confidence(self, label: Label) -> float:
+        """Below which confidence a second opinion on this label is worth asking for."""
+        return self._policy.min_confidence(label, self._min_confidence)
 
     def adopt(self, policy: Policy) -> None:
         """Go by another policy from now on, and forget what was found under the one before."""
@@ -179,7 +186,7 @@ class Engine:
         second = self._second_opinion
         if second is None or decided.source is not Source.LOCAL:
             return False
-        least = self._policy.min_confidence(decided.label, self._min_confidence)
+        least = self.min_confidence(decided.label)
         if decided.confidence >= least or key in self._failed or key in self._overruled:
             return False
         return second.available()

@@ -35,6 +35,10 @@ class ClassifierSettings(Settings):
     classifier_cache_ttl_seconds: Annotated[
         int, Field(gt=0, description="How long a label is kept.")
     ] = 3_600
+    cache_shapes: Annotated[
+        bool,
+        Field(description="Requests that differ only in ids, texts and the like share a label."),
+    ] = True
     local_min_confidence: Annotated[
         Annotated[float, Field(ge=0, le=1)] | None,
         Field(description="Below it the LLM is asked; empty: the model's own."),

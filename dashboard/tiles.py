@@ -147,12 +147,14 @@ def _coverage(proxy: ProxyFigures | None) -> Tile:
 def _cache(proxy: ProxyFigures | None, classifier: ClassifierFigures | None) -> Tile:
     layers = proxy.hits if proxy else {}
     hits = sum(layer.hits for layer in layers.values())
-    misses = sum(layer.misses for layer in layers.values())
+    # The later layers are asked for what the first one does not know.
+    first = layers.get("exact")
+    looked_up = first.hits + first.misses if first else 0.0
     there = display.percent(classifier.hit_ratio if classifier else None)
     entries = display.count(classifier.cache_entries if classifier else None)
     return Tile(
         "Cache hits",
-        display.percent(_share(hits, hits + misses)),
+        display.percent(_share(hits, looked_up)),
         f"in the proxy, {RECENT}",
         (
             *(Fact(f"proxy, {name}", display.percent(at.value)) for name, at in layers.items()),

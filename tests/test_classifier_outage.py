@@ -24,7 +24,9 @@ pytestmark = pytest.mark.integration
 TIMEOUT_MS = 300
 SLACK_SECONDS = 2.5
 AT_ONCE = 16
-SETTINGS = {"CLASSIFY_TIMEOUT_MS": TIMEOUT_MS, "BREAKER_OPEN_MS": 500}
+# By its shape a request about something new would be known: here each shall be a question.
+UNSHARED = {"CACHE_SHAPES": False}
+SETTINGS = {"CLASSIFY_TIMEOUT_MS": TIMEOUT_MS, "BREAKER_OPEN_MS": 500, **UNSHARED}
 BREAKER = "slb_classifier_breaker_state"
 
 
@@ -199,9 +201,9 @@ def test_a_long_queue_is_served_and_bounded(tmp_path, workers) -> None:
 
 def test_two_hundred_unique_requests_a_second_do_not_wait_for_a_slow_llm(tmp_path, ollama) -> None:
     ollama.delay_seconds = 1.0
-    llm = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1}
+    llm = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1, **UNSHARED}
     # A deadline that a busy machine does not miss: what is looked at is who waits for the LLM.
-    bounds = {"CLASSIFY_TIMEOUT_MS": 5_000}
+    bounds = {"CLASSIFY_TIMEOUT_MS": 5_000, **UNSHARED}
     with processes.stack(tmp_path, classifier_env=llm, **bounds) as product:
         url = product.proxy.url
         bodies = [{"id": number} for number in range(600)]

@@ -123,7 +123,7 @@ def test_health_readiness_and_the_description_of_the_api(service) -> None:
     assert service.get("/health").json() == {"status": "ok"}
     assert service.get("/ready").json() == {"status": "ready", "llm": "none"}
     schema = service.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/classify", "/health", "/ready", "/metrics"}
+    assert set(schema["paths"]) == {"/classify", "/explain", "/health", "/ready", "/metrics"}
     assert "ClassifyResponse" in schema["components"]["schemas"]
 
 
@@ -134,6 +134,14 @@ def test_equal_questions_are_answered_from_the_cache(service) -> None:
 
     assert (first["cached"], again["cached"]) == (False, True)
     assert (first["label"], first["source"]) == (again["label"], again["source"])
+
+
+def test_questions_of_one_shape_are_answered_from_the_cache(service) -> None:
+    def ask(number: int) -> bool:
+        query = f"{{ onlyThere(id: {number}) {{ name }} }}"
+        return service.post("/classify", json={"payload": {"query": query}}).json()["cached"]
+
+    assert [ask(1_001), ask(1_002), ask(1_003)] == [False, True, True]
 
 
 def test_when_the_model_is_unsure_the_llm_decides(tmp_path, ollama) -> None:
@@ -168,7 +176,7 @@ def test_a_hundred_equal_payloads_at_once_call_the_llm_once(tmp_path, ollama) ->
 
 def test_the_llm_never_has_more_questions_than_its_limit(tmp_path, ollama) -> None:
     ollama.delay_seconds = 1.0
-    url, service = with_llm(tmp_path, ollama, LLM_MAX_INFLIGHT=2)
+    url, service = with_llm(tmp_path, ollama, LLM_MAX_INFLIGHT=2, CACHE_SHAPES=False)
     with service, ThreadPoolExecutor(20) as pool:
 
         def ask(number):
@@ -190,7 +198,7 @@ def unique_questions(url: str, number: int) -> list[httpx.Request]:
 
 def test_two_hundred_unique_payloads_a_second_do_not_flood_a_slow_llm(tmp_path, ollama) -> None:
     ollama.delay_seconds = 1.0
-    url, service = with_llm(tmp_path, ollama)
+    url, service = with_llm(tmp_path, ollama, CACHE_SHAPES=False)
     with service:
         answers = paced.send(unique_questions(url, 600), per_second=200)
 

@@ -226,6 +226,31 @@ def test_the_classifiers_figures_join_the_proxys() -> None:
     assert ("LLM", "failed: timeout") not in facts
 
 
+def cache_text(exact: tuple[int, int], shape: tuple[int, int]) -> bytes:
+    lines = []
+    for name, at in (("hits", 0), ("misses", 1)):
+        lines.append(f"# TYPE slb_cache_{name}_total counter")
+        lines.append(f'slb_cache_{name}_total{{layer="exact"}} {exact[at]}')
+        lines.append(f'slb_cache_{name}_total{{layer="shape"}} {shape[at]}')
+    return "\n".join([*lines, ""]).encode()
+
+
+def test_a_request_that_its_shape_tells_of_is_one_hit_and_no_miss() -> None:
+    time = Time()
+    monitor = time.monitor()
+    for exact, shape in (((0, 0), (0, 0)), ((60, 40), (30, 10))):
+        monitor.answered(Endpoint.PROXY_METRICS, cache_text(exact, shape))
+        time.now += 1
+
+    shown = next(tile for tile in tiles(monitor.snapshot()) if tile.title == "Cache hits")
+
+    assert shown.figure == "90.0 %"
+    assert [(fact.name, fact.value) for fact in shown.facts[:2]] == [
+        ("proxy, exact", "60.0 %"),
+        ("proxy, shape", "75.0 %"),
+    ]
+
+
 def test_the_busiest_worker_is_named() -> None:
     monitor = Time().monitor()
     monitor.answered(Endpoint.POOLS, pools_body(1, 1, 1))

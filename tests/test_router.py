@@ -26,6 +26,7 @@ class FixedLabels:
     """Stands at the seam between the addon and its label source."""
 
     cache_hits = cache_misses = cache_entries = inflight = 0
+    shape_hits = shape_misses = shape_entries = 0
 
     def __init__(self, answer):
         self.answer = answer

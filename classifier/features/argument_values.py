@@ -37,20 +37,24 @@ ID_KEYS: Final = vocabulary("""
 def read_contents(bag: dict[str, float], name: str, value: JsonValue) -> None:
     """What values say whatever they are called: everything, a place of files, a large number."""
     if isinstance(value, str):
-        lower = value[:300].lower()
-        if lower in _EVERYTHING and name not in SELECTS and name not in _SHOWN:
-            bag["val=everything"] = 1.0
-            bag[f"val=everything:{'filter' if name in FILTERS else 'other'}"] = 1.0
-        found = _LOCATION.match(lower)
-        if found:
-            bag["val=location"] = 1.0
-            bag[f"val.file={_FILES.get(lower.rsplit('.', 1)[-1], 'none')}"] = 1.0
-        _operators(bag, name, lower)
-    elif value == {} and name in FILTERS:
+        _read_text(bag, name, value[:300].lower())
+    elif name in FILTERS and value == {}:
         bag["arg=empty-filter"] = 1.0
     elif name in _AMOUNTS and (number := number_of(value)) is not None:
         bag[f"amount={bucket(number)}"] = 1.0
         bag["amount.log"] = max(bag.get("amount.log", 0.0), log(number))
+
+
+def _read_text(bag: dict[str, float], name: str, lower: str) -> None:
+    if lower in _EVERYTHING and name not in SELECTS and name not in _SHOWN:
+        bag["val=everything"] = 1.0
+        bag[f"val=everything:{'filter' if name in FILTERS else 'other'}"] = 1.0
+    if "://" in lower and _LOCATION.match(lower):
+        bag["val=location"] = 1.0
+        bag[f"val.file={_FILES.get(lower.rsplit('.', 1)[-1], 'none')}"] = 1.0
+    # All that operators are written with; most values hold none of it.
+    if "." in lower or "(" in lower or "*" in lower or "%" in lower or "=" in lower:
+        _operators(bag, name, lower)
 
 
 def _operators(bag: dict[str, float], name: str, lower: str) -> None:
@@ -64,8 +68,11 @@ def _operators(bag: dict[str, float], name: str, lower: str) -> None:
         bag[f"op.value={found[1]}{':key' if keyed and found[1] in ('eq', 'in') else ''}"] = 1.0
     if _AGGREGATE_CALL.search(lower):
         bag["val=aggregate-call"] = 1.0
-    if re.match(r"\*?\.?\*|%|\*:\*", lower) and len(lower) > 1:
+    if len(lower) > 1 and _WILDCARD.match(lower):
         bag["val=wildcard"] = 1.0
+
+
+_WILDCARD: Final = re.compile(r"\*?\.?\*|%")
 
 
 _EVERYTHING: Final = vocabulary("""
@@ -121,8 +128,9 @@ def number_of(value: JsonValue) -> float | None:
         return None
     if value == -1:
         return _UNLIMITED
-    if isinstance(value, int | float):
-        return min(float(value), 1e12) if value < 1e15 else 1e12
+    if isinstance(value, (int, float)):
+        # Bounded first: whole numbers of JSON may be too large for a float.
+        return float(max(-1e12, min(value, 1e12))) if value < 1e15 else 1e12
     if value == "-1":
         return _UNLIMITED
     if isinstance(value, str) and _PURE_NUMBER.match(value):

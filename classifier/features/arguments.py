@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
@@ -24,6 +25,14 @@ _MAX_NODES: Final = 600
 
 
 _MAX_KEYS: Final = 150
+
+
+_MAX_FIELDS: Final = 60
+
+
+# Names and values are cut before the caches, so that long ones of strangers do not fill the memory.
+_MAX_KEY: Final = 160
+_MAX_IDENTIFIER: Final = 41
 
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][\w.:/ -]{0,39}$")
@@ -145,35 +154,77 @@ def _walk(document: JsonValue, seen: _Seen) -> Iterator[tuple[int, str, JsonValu
         seen.nodes += 1
         if isinstance(node, dict):
             seen.depth = max(seen.depth, depth)
-            for key, value in list(node.items())[:60]:
+            for key, value in islice(node.items(), _MAX_FIELDS):
                 yield depth, key, value
-                if isinstance(value, dict | list):
+                if isinstance(value, (dict, list)):
                     queue.append((depth + 1, value))
         elif isinstance(node, list):
             seen.longest_list = max(seen.longest_list, len(node))
             if node and isinstance(node[0], dict):
                 seen.object_list = max(seen.object_list, len(node))
-            queue.extend((depth + 1, item) for item in node[:12] if isinstance(item, dict | list))
+            queue.extend(
+                [(depth + 1, item) for item in node[:12] if isinstance(item, (dict, list))]
+            )
+
+
+class _Key(NamedTuple):
+    """What an argument's name alone says.
+
+    Attributes:
+        name: In lower case, letters and digits only.
+        identifier: Whether what it names is a key.
+        side: Whether it begins or ends a range of time.
+        limit: Whether it is a page size.
+        flag: The switch it is, "" if it is none.
+        format: Whether it chooses a format.
+        many: Whether it names several things.
+        said: Its words and roles as features.
+    """
+
+    name: str
+    identifier: bool
+    side: str
+    limit: bool
+    flag: str
+    format: bool
+    many: bool
+    said: dict[str, float]
 
 
 def _argument(seen: _Seen, key: str, value: JsonValue, depth: int) -> None:
     seen.keys += 1
-    if isinstance(value, str):
-        seen.longest_text = max(seen.longest_text, len(value))
+    text = value if isinstance(value, str) else None
+    if text is not None:
+        seen.longest_text = max(seen.longest_text, len(text))
     if seen.keys > _MAX_KEYS:
         return
-    name = (
-        _NOT_LETTERS.sub("", key.rsplit("[", 1)[0].lower())[:40]
-        if "[" not in key
-        else _indexed(key)
-    )
-    _key_words(seen.bag, key, depth)
+    known = _key(key[:_MAX_KEY], min(depth, 2))
+    seen.bag.update(known.said)
     if depth == 0:
         seen.top += 1
-        seen.ids += _is_identifier(name, value)
-    _roles(seen, name, value, depth)
-    if isinstance(value, str) and depth <= 1:
-        _value_words(seen.bag, name, value)
+        seen.ids += known.identifier and _is_scalar(value)
+    _roles(seen, known, value, depth)
+    if text is None or depth > 1 or len(text) > _MAX_IDENTIFIER or known.name in ID_KEYS:
+        return
+    seen.bag.update(_value_words(text))
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str, depth: int) -> _Key:
+    name = _indexed(key) if "[" in key else _NOT_LETTERS.sub("", key.lower())[:40]
+    return _Key(
+        name=name,
+        identifier=name in ID_KEYS or name.endswith(_ID_ENDINGS),
+        side=_side(name),
+        limit=name in _LIMITS,
+        flag=_FLAGS.get(name, ""),
+        format=name in _FORMATS,
+        many=name.endswith(("ids", "keys", "names")),
+        said=dict.fromkeys((*_key_words(key, depth), *_key_roles(name, depth)), 1.0),
+    )
+
+
+_ID_ENDINGS: Final = ("id", "key", "name", "code", "number", "uuid", "arn")
 
 
 def _indexed(key: str) -> str:
@@ -182,39 +233,41 @@ def _indexed(key: str) -> str:
     return _NOT_LETTERS.sub("", inner[-1].lower()) if inner else ""
 
 
-def _is_identifier(name: str, value: JsonValue) -> bool:
-    scalar = isinstance(value, str | int) and not isinstance(value, bool) and len(str(value)) < 120
-    return scalar and (
-        name in ID_KEYS or name.endswith(("id", "key", "name", "code", "number", "uuid", "arn"))
-    )
-
-
-def _key_words(bag: dict[str, float], key: str, depth: int) -> None:
-    place = ("k", "k1")[depth] if depth < 2 else "kn"
+def _key_words(key: str, depth: int) -> Iterator[str]:
+    place = ("k", "k1", "kn")[depth]
     for word in split_name(key)[:4]:
-        bag[f"{place}.w={stem(word)}"] = 1.0
+        yield f"{place}.w={stem(word)}"
         for group in groups(word):
-            bag[f"{place}={group}"] = 1.0
+            yield f"{place}={group}"
 
 
-def _roles(seen: _Seen, name: str, value: JsonValue, depth: int) -> None:
-    bag = seen.bag
+def _key_roles(name: str, depth: int) -> Iterator[str]:
     where = "" if depth < 2 else "n"
-    if name in _LIMITS and (number := number_of(value)) is not None:
+    for role, names in _ROLES:
+        if name in names:
+            yield f"arg{where}={role}"
+
+
+def _is_scalar(value: JsonValue) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and len(str(value)) < 120
+
+
+def _roles(seen: _Seen, key: _Key, value: JsonValue, depth: int) -> None:
+    bag = seen.bag
+    if key.limit and (number := number_of(value)) is not None:
+        where = "" if depth < 2 else "n"
         bag[f"arg{where}=limit"] = 1.0
         bag[f"limit{where}={bucket(number)}"] = 1.0
         bag["limit.log"] = max(bag.get("limit.log", 0.0), log(number))
-    for role, names in _ROLES:
-        if name in names:
-            bag[f"arg{where}={role}"] = 1.0
-    if name in _FLAGS and value not in (False, "false", "0", 0, None):
-        bag[f"flag={_FLAGS[name]}"] = 1.0
-    if name in _FORMATS and isinstance(value, str) and _last_word(value) in _EXPORT_VALUES:
+    if key.flag and value not in (False, "false", "0", 0, None):
+        bag[f"flag={key.flag}"] = 1.0
+    if key.format and isinstance(value, str) and _last_word(value) in _EXPORT_VALUES:
         bag["format=export"] = 1.0
-    if name.endswith(("ids", "keys", "names")) and isinstance(value, list):
+    if key.many and isinstance(value, list):
         bag[f"ids.n={bucket(len(value))}"] = 1.0
-    read_contents(bag, name, value)
-    _times(seen, name, value)
+    read_contents(bag, key.name, value)
+    if key.side:
+        _times(seen, key, value)
 
 
 _ROLES: Final = (
@@ -228,22 +281,18 @@ def _last_word(value: str) -> str:
     return words[-1] if words else ""
 
 
-def _times(seen: _Seen, name: str, value: JsonValue) -> None:
-    side = _side(name)
-    if not side:
-        return
-    text = str(value)[:60] if isinstance(value, str | int | float) else ""
-    if name == "days" and (number := number_of(value)) is not None:
+def _times(seen: _Seen, key: _Key, value: JsonValue) -> None:
+    text = str(value)[:60] if isinstance(value, (str, int, float)) else ""
+    if key.name == "days" and (number := number_of(value)) is not None:
         seen.back_seconds = max(seen.back_seconds, number * 86_400)
         return
     when = instant(text)
     if when is not None:
-        (seen.starts if side == "start" else seen.ends).append(when)
+        (seen.starts if key.side == "start" else seen.ends).append(when)
     elif (back := seconds(text)) is not None and not text.isdigit():
         seen.back_seconds = max(seen.back_seconds, back)
 
 
-@lru_cache(maxsize=4096)
 def _side(name: str) -> str:
     """Whether an argument begins or ends a range of time."""
     if name in _STARTS or name.startswith(_START_WORDS) or name.endswith(_START_WORDS):
@@ -286,12 +335,12 @@ def _time_span(seen: _Seen) -> None:
         seen.bag["span=open"] = 1.0
 
 
-def _value_words(bag: dict[str, float], name: str, value: str) -> None:
-    if not _IDENTIFIER.match(value) or name in ID_KEYS:
-        return
-    for word in split_name(value)[:4]:
-        for group in groups(word):
-            bag[f"val={group}"] = 1.0
+@lru_cache(maxsize=4096)
+def _value_words(value: str) -> dict[str, float]:
+    """The meanings of a value that looks like a name."""
+    if not _IDENTIFIER.match(value):
+        return {}
+    return {f"val={group}": 1.0 for word in split_name(value)[:4] for group in groups(word)}
 
 
 def _summary(parts: Parts, seen: _Seen) -> None:

@@ -1,13 +1,15 @@
 """Bodies and answers by their kind, and XML by its elements."""
 
 import re
+from itertools import islice
 from typing import Final
 
 from classifier.features.magnitudes import bucket, log
 from classifier.features.request import Parts
 from classifier.features.words import groups, split_name, stem
 
-XML_NAME: Final = re.compile(r"<(?:([\w.-]+):)?([A-Za-z_][\w.-]*)([^<>]{0,400}?)(/?)>")
+XML_NAME: Final = re.compile(r"<(?:([\w.-]++):)?([A-Za-z_][\w.-]*+)[^<>]{0,401}+>")
+_MAX_PRINTED: Final = 8_192
 _ACCEPTED: Final = (
     "event-stream", "csv", "pdf", "zip", "html", "image", "octet-stream", "excel", "sheet",
     "parquet",
@@ -23,6 +25,11 @@ def read_body(parts: Parts, bag: dict[str, float]) -> None:
     if parts.lines:
         bag[f"lines={bucket(parts.lines)}"] = 1.0
         bag["lines.log"] = log(parts.lines)
+    if parts.headers:
+        _read_headers(parts, bag)
+
+
+def _read_headers(parts: Parts, bag: dict[str, float]) -> None:
     accept = parts.headers.get("accept", "").lower()
     for word in _ACCEPTED:
         if word in accept:
@@ -45,12 +52,13 @@ def _kind(parts: Parts) -> str:
         return "multipart"
     if "xml" in parts.media or parts.text[:1] == "<":
         return "xml"
-    return "text" if parts.text.isprintable() or parts.media.startswith("text/") else "other"
+    printable = parts.media.startswith("text/") or parts.text[:_MAX_PRINTED].isprintable()
+    return "text" if printable else "other"
 
 
 def read_xml(parts: Parts, bag: dict[str, float]) -> None:
     """Add the element names of an XML body."""
-    elements = [m[2] for m in XML_NAME.finditer(parts.text[:8000])][:60]
+    elements = [m[2] for m in islice(XML_NAME.finditer(parts.text[:8000]), 60)]
     bag["xml.elements"] = log(len(elements))
     for name in elements[:12]:
         for word in split_name(name)[:4]:

@@ -4,11 +4,15 @@
 # ruff: noqa: PLR2004
 
 import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from pydantic import JsonValue
 
 from classifier.features.bodies import XML_NAME
+from classifier.features.gist import thing_of_call
 from classifier.features.intent import NAME, add_intent, intent_of
 from classifier.features.jsonrpc import read_jsonrpc
 from classifier.features.magnitudes import bucket
@@ -40,6 +44,9 @@ _STRONG: Final = vocabulary("""
 _METHOD_NAME: Final = re.compile(r"<methodName>\s*([\w.:]{1,80})")
 
 
+_SOAP_PATH: Final = re.compile(r"[/#:]")
+
+
 _GRPC: Final = re.compile(r"^[a-zA-Z_]\w*(\.[a-zA-Z]\w*)+$")
 
 
@@ -64,40 +71,42 @@ def read_calls(parts: Parts, bag: dict[str, float]) -> str:
     return ""
 
 
-def _sources(parts: Parts, bag: dict[str, float]) -> list[tuple[str, list[str]]]:
+def _sources(parts: Parts, bag: dict[str, float]) -> Iterator[tuple[str, list[str]]]:
+    # These add features of their own, whichever source has the name.
+    calls = read_jsonrpc(parts.document, bag)
+    path_call = _path_call(parts, bag)
+    command = _command(parts, bag)
     target = parts.headers.get("x-amz-target", "")
-    return [
-        ("amz", [target.rsplit(".", 1)[-1]] if target else []),
-        ("soap", _soap(parts)),
-        ("jsonrpc", read_jsonrpc(parts.document, bag)),
-        ("action", _parameter(parts)),
-        ("grpc", _path_call(parts, bag)),
-        ("action", _field(parts.document)),
-        ("command", _command(parts, bag)),
-    ]
+    yield "amz", [target.rsplit(".", 1)[-1]] if target else []
+    yield "soap", _soap(parts)
+    yield "jsonrpc", calls
+    yield "action", _parameter(parts)
+    yield "grpc", path_call
+    yield "action", _field(parts.document)
+    yield "command", command
 
 
 def _soap(parts: Parts) -> list[str]:
-    text = parts.text[:6000]
     header = parts.headers.get("soapaction", "").strip('"')
-    if "<" not in text[:200]:
-        return [re.split(r"[/#:]", header)[-1]] if header else []
+    if "<" not in parts.text[:200]:
+        return [_SOAP_PATH.split(header)[-1]] if header else []
+    text = parts.text[:6000]
     method = _METHOD_NAME.search(text)
     if method:
         return [method[1]]
-    elements = [(m[2], m[1]) for m in XML_NAME.finditer(text)][:40]
-    names = [name for name, _ in elements]
+    names = [element[2] for element in islice(XML_NAME.finditer(text), 40)]
     if names and names[0] == "Envelope":
         body = names.index("Body") + 1 if "Body" in names else 1
         return names[body : body + 1]
-    return [re.split(r"[/#:]", header)[-1]] if header else []
+    return [_SOAP_PATH.split(header)[-1]] if header else []
 
 
 def _parameter(parts: Parts) -> list[str]:
     for key, value in parts.params[:20]:
-        if key.lower() in _ACTION_PARAMS and NAME.match(value) and not value.isupper():
-            return [value]
-        if key.lower() in ("request", "action", "cmd") and NAME.match(value):
+        lower = key.lower()
+        if lower not in _ACTION_PARAMS or not NAME.match(value):
+            continue
+        if not value.isupper() or lower in ("request", "action", "cmd"):
             return [value]
     return []
 
@@ -107,6 +116,7 @@ def _path_call(parts: Parts, bag: dict[str, float]) -> list[str]:
     if (
         parts.method == "POST"
         and len(segments) >= 2
+        and "." in segments[-2]
         and _GRPC.match(segments[-2])
         and _PASCAL.match(segments[-1])
     ):
@@ -116,22 +126,22 @@ def _path_call(parts: Parts, bag: dict[str, float]) -> list[str]:
         if len(names) > 1:
             bag[f"rpc.batch={bucket(len(names))}"] = 1.0
         return names[:20]
-    if (
-        segments
-        and parts.method in ("POST", "GET")
-        and re.match(r"[a-z]\w*(\.[a-z]\w*)+$", segments[-1], re.IGNORECASE)
-    ):
-        last = segments[-1]
-        words = split_name(last)
-        if (
-            not is_id(last)
-            and sum(bool(groups(w)) for w in words) * 2 >= len(words)
-            and not re.search(
-                r"\.(json|xml|php|html?|csv|aspx?|jsp|pdf|zip|txt|ya?ml|js|css)$", last
-            )
-        ):
-            return [last]
-    return []
+    dotted = bool(segments) and "." in segments[-1] and parts.method in ("POST", "GET")
+    return [segments[-1]] if dotted and _is_dotted_call(segments[-1]) else []
+
+
+def _is_dotted_call(name: str) -> bool:
+    """Whether a last segment such as `users.list` is the name of an operation."""
+    if not _DOTTED.match(name) or is_id(name) or _EXTENSION.search(name):
+        return False
+    words = split_name(name)
+    return sum(bool(groups(word)) for word in words) * 2 >= len(words)
+
+
+_DOTTED: Final = re.compile(r"[a-z]\w*(\.[a-z]\w*)+$", re.IGNORECASE)
+
+
+_EXTENSION: Final = re.compile(r"\.(json|xml|php|html?|csv|aspx?|jsp|pdf|zip|txt|ya?ml|js|css)$")
 
 
 def _field(document: JsonValue) -> list[str]:
@@ -139,7 +149,7 @@ def _field(document: JsonValue) -> list[str]:
         document = document[0]
     if not isinstance(document, dict):
         return []
-    for key, value in list(document.items())[:12]:
+    for key, value in islice(document.items(), 12):
         lower = key.lower()
         if (
             lower in _ACTION_KEYS
@@ -149,7 +159,7 @@ def _field(document: JsonValue) -> list[str]:
             and _operates(lower, value)
         ):
             return [value]
-    for key, value in list(document.items())[:4]:
+    for key, value in islice(document.items(), 4):
         if (
             isinstance(value, str)
             and _CAMEL.match(value)
@@ -159,14 +169,19 @@ def _field(document: JsonValue) -> list[str]:
     return []
 
 
+# An upper-case letter could begin a part or go on with one: only a "_" begins one here, or a
+# name of many capitals would be tried in every division.
 _CAMEL: Final = re.compile(
-    r"(?:[\w]+[./:])?[a-zA-Z][a-z]+(?:[A-Z_][a-zA-Z]+)+$|[a-z]+[./][a-z]\w+$"
+    r"(?:\w++[./:])?[a-zA-Z][a-z]++[A-Z_][a-zA-Z]++(?:_[a-zA-Z]++)*+$|[a-z]++[./][a-z]\w++$"
 )
+
+
+_NAMESPACE: Final = re.compile(r"([A-Za-z][A-Za-z0-9]*)[._/:]+(.+)$")
 
 
 def _namespaced(name: str) -> tuple[str, str]:
     """`debug_getRawBlock` is `getRawBlock` in the namespace `debug`; `get_user` has none."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9]*)[._/:]+(.+)$", name)
+    found = _NAMESPACE.match(name)
     if not found:
         return "", name
     left, right = found[1], found[2]
@@ -213,20 +228,35 @@ def _command(parts: Parts, bag: dict[str, float]) -> list[str]:
 
 
 def _operations(protocol: str, names: list[str], bag: dict[str, float]) -> None:
-    for full in names[:10]:
-        space, name = _namespaced(re.sub(r"(?<=[a-z])(Request|Rq|Req|Command|Async)$", "", full))
-        words = split_name(name)[:8]
-        if not words:
-            continue
-        for word in split_name(space)[:2]:
-            bag[f"ns.w={word}"] = 1.0
-        _operation_words(words, bag)
-        add_intent(bag, *intent_of(name), "rpc")
-        bag[f"op.plural={is_plural(name)}"] = 1.0
-        verb = next((g for w in words for g in groups(w) if g in _VERBS), "none")
-        bag[f"verb={verb}"] = 1.0
-        bag[f"verb&plural={verb}:{is_plural(name)}"] = 1.0
-        bag[f"{protocol}&verb={verb}"] = 1.0
+    for name in names[:10]:
+        # Cut before the cache; longer names come from paths and headers alone.
+        bag.update(_operation(protocol, name[:_MAX_NAME]))
+
+
+@lru_cache(maxsize=4096)
+def _operation(protocol: str, full: str) -> dict[str, float]:
+    space, name = _namespaced(_SUFFIX.sub("", full))
+    words = split_name(name)[:8]
+    bag: dict[str, float] = {}
+    if not words:
+        return bag
+    for word in split_name(space)[:2]:
+        bag[f"ns.w={word}"] = 1.0
+    _operation_words(words, bag)
+    bag[f"call={thing_of_call(name)}"] = 1.5
+    add_intent(bag, *intent_of(name), "rpc")
+    bag[f"op.plural={is_plural(name)}"] = 1.0
+    verb = next((g for w in words for g in groups(w) if g in _VERBS), "none")
+    bag[f"verb={verb}"] = 1.0
+    bag[f"verb&plural={verb}:{is_plural(name)}"] = 1.0
+    bag[f"{protocol}&verb={verb}"] = 1.0
+    return bag
+
+
+_MAX_NAME: Final = 160
+
+
+_SUFFIX: Final = re.compile(r"(?<=[a-z])(Request|Rq|Req|Command|Async)$")
 
 
 def _operation_words(words: tuple[str, ...], bag: dict[str, float]) -> None:

@@ -10,13 +10,13 @@ from classifier.features.magnitudes import seconds, span
 from classifier.features.verdicts import choose, flag
 
 _PROM: Final = re.compile(
-    r"^[\w:]{1,200}(\{.*\})?(\[\w+(:\w*)?\])?(\s+offset\s+\w+)?$|\b[\w:]{1,60}\s{0,3}\([^()]|\{[^{}]{0,300}=~?[\"']",
+    r"^[\w:]{1,200}(\{.*\})?(\[\w+(:\w*)?\])?(\s+offset\s+\w+)?$|\b[\w:]{1,60}+\s{0,3}+\([^()]|\{[^{}]{0,300}=~?[\"']",
     re.DOTALL,
 )
 
 
 _PROM_SUM: Final = re.compile(
-    r"\b(sum|avg|min|max|count|topk|bottomk|quantile|stddev|count_values|group|histogram_quantile)\s*(?:by|without)?\s*\("
+    r"\b(sum|avg|min|max|count|topk|bottomk|quantile|stddev|count_values|group|histogram_quantile)\s*+(?:(?:by|without)\s*+)?\("
 )
 
 
@@ -38,7 +38,7 @@ def read_metrics_query(text: str, bag: dict[str, float]) -> None:
     bag["ql=metrics"] = 1.0
     sums, rates = len(_PROM_SUM.findall(text)), len(_PROM_RATE.findall(text))
     windows = [long for found, _ in _WINDOW.findall(text) if (long := seconds(found))]
-    selectors = re.findall(r"\{([^}]*)\}", text)
+    selected = "}" in text.partition("{")[2]
     regex = "=~" in text or "!~" in text
     by = re.search(r"\b(by|without|on|group_left|group_right)\b", text) is not None
     subquery = re.search(r"\[\w+:\w*\]", text) is not None
@@ -48,7 +48,7 @@ def read_metrics_query(text: str, bag: dict[str, float]) -> None:
         rate=rates,
         regex=regex,
         group=by,
-        where=selectors,
+        where=selected,
         join=re.search(r"\)\s*[-+/*]\s*", text),
     )
     if subquery:
@@ -58,7 +58,7 @@ def read_metrics_query(text: str, bag: dict[str, float]) -> None:
     bag["prom.functions"] = min(6, sums + rates) / 2
     constant = (
         re.match(
-            r"\s*(vector\(|scalar\(|constantLine|time\(\)\s*$|[\d.]+\s*([-+*/]\s*[\d.]+)*\s*$|1\b)",
+            r"\s*(vector\(|scalar\(|constantLine|time\(\)\s*$|[\d.]++\s*+(?:[-+*/]\s*+[\d.]++)*+\s*+$|1\b)",
             text,
         )
         is not None

@@ -17,6 +17,11 @@ FILES: Final = (
     "ai_media_jobs_apis",
     "rest_apis",
     "inhouse_apis",
+    "business_apis",
+    "infrastructure_apis",
+    "endpoint_apis",
+    "ai_data_apis",
+    "further_apis",
 )
 
 

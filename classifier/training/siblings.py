@@ -13,27 +13,29 @@ _SIBLINGS: Final = (
     "clickhouse clickhouse-http",
     "couchdb ibm-cloudant",
     "elasticsearch opensearch elastic-admin",
-    "ethereum-jsonrpc ethereum arbitrum-optimism-l2",
+    "ethereum-jsonrpc ethereum arbitrum-optimism-l2 arbitrum-trace optimism-base-l2",
     "github github-graphql github-actions gitea",
     "gitlab gitlab-graphql gitlab-ci",
     "huggingface tgi",
     "influxdb influxdb-flux influxdb-v1",
-    "linear-graphql linear",
+    "linear-graphql linear linear-like-tracker",
     "magento-graphql magento-rest magento",
-    "oauth-identityserver oidc-provider",
-    "openai azure-openai",
+    "oauth-identityserver oidc-provider ory-kratos-hydra",
+    "openai azure-openai openai-like localai",
     "postgrest supabase-rest",
     "prometheus thanos victoriametrics",
     "webdav caldav carddav",
     "shopify shopify-admin shopify-storefront",
     "trino prestodb",
     "bedrock aws-bedrock-sagemaker-runtime",
+    "hasura hasura-ce",
 )
 
 # They share paths, bodies and words: leaving one out still trains on its twins.
 _CHAT_ALIKE: Final = (
     "openai azure-openai groq mistral openrouter llm-router-gateways huggingface tgi together "
-    "deepseek fireworks xai perplexity vllm litellm llama-cpp voyageai ollama nvidia-nim"
+    "deepseek fireworks xai perplexity vllm litellm llama-cpp llama-cpp-server voyageai "
+    "openai-like localai litellm-proxy ollama nvidia-nim"
 )
 
 
