@@ -35,7 +35,7 @@ NOWHERE = "http://127.0.0.1:0"
 KEEP_LOADED = "30m"
 # Servers that speak Ollama's chat API but know nothing of loading models.
 NO_LOADING_HERE = frozenset({404, 405, 501})
-# Label, confidence and twelve words; what runs on after them is cut off, and the answer still of use.
+# Label, confidence and twelve words; what runs on is cut off, and the answer still of use.
 MAX_ANSWER_TOKENS = 80
 # Enough for labels that begin differently; some backends refuse to tell of more.
 TOP_LOGPROBS = 5
