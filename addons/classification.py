@@ -4,8 +4,9 @@ Invariants:
 * `LabelSource.classify` always answers, within the deadline, whatever the classifier does.
 * What is known of one request is told to all of its shape: looked up are the exact request, then
   its shape (`classifier.shape`). Requests of one shape share one question.
-* A fallback is never kept as a label, and neither is a provisional answer. That a question has
-  failed is remembered for a few seconds, or until the classifier has recovered.
+* A fallback is never kept as a label, and a provisional answer only for `provisional_ttl_seconds`:
+  no longer does a better one wait that the classifier has by then. That a question has failed is
+  remembered for a few seconds, or until the classifier has recovered.
 * An answer that comes too late for its own request still fills the cache.
 * At most `max_inflight` questions are open at any time; each ends by itself.
 * While the classifier keeps failing, no request waits for it: one question at a time finds out,
@@ -45,6 +46,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_QUESTIONS = 4_096
+MAX_PROVISIONAL_LABELS = 4_096
 
 # Asked when no request has come since the last trial: never a question that failed, for it may be
 # one that always does.
@@ -64,6 +66,7 @@ class Limits:
         fallback_ttl_seconds: How long a question that failed is not asked again.
         breaker: When the classifier is not asked for a while.
         cache_shapes: Whether requests of one shape share a label.
+        provisional_ttl_seconds: How long a provisional label is used before it is asked for again.
     """
 
     timeout_seconds: float
@@ -73,6 +76,7 @@ class Limits:
     cache_ttl_seconds: float
     fallback_ttl_seconds: float
     breaker: BreakerPolicy
+    provisional_ttl_seconds: float = 1.0
     cache_shapes: bool = False
 
 
@@ -96,6 +100,9 @@ class LabelSource:
         )
         self._failures: MutableMapping[bytes, Classification] = TTLCache(
             MAX_FAILED_QUESTIONS, limits.fallback_ttl_seconds, timer=clock
+        )
+        self._provisional: MutableMapping[bytes, Classification] = TTLCache(
+            MAX_PROVISIONAL_LABELS, limits.provisional_ttl_seconds, timer=clock
         )
         self._breaker = Breaker(limits.breaker, clock)
         self._questions = Questions(
@@ -143,7 +150,10 @@ class LabelSource:
         try:
             label = self._cache[key]
         except KeyError:
-            return self._known_failure(key)
+            provisional = self._provisional.get(key)
+            if provisional is None:
+                return self._known_failure(key)
+            label = provisional
         self.cache_hits += 1
         return label
 
@@ -178,6 +188,7 @@ class LabelSource:
         entries = len(self._cache)
         self._cache.clear()
         self._shapes.clear()
+        self._provisional.clear()
         return entries
 
     async def drain(self) -> None:
@@ -195,12 +206,15 @@ class LabelSource:
     def answered(self, question: Question, answer: Classification) -> None:
         """Keep an answer, in time or late."""
         self._failures.pop(question.exact, None)
-        if self._limits.cache_entries and not answer.provisional:
-            # A hit shall cost no more than looking it up: it is kept as it will be told.
-            kept = replace(answer, cached=True)
-            self._cache[question.exact] = kept
-            if question.key != question.exact and answer.source is not Source.RULE:
-                self._shapes[question.key] = kept
+        if not self._limits.cache_entries:
+            return
+        # A hit shall cost no more than looking it up: it is kept as it will be told.
+        kept = replace(answer, cached=True)
+        exact = self._provisional if answer.provisional else self._cache
+        exact[question.exact] = kept
+        if question.key != question.exact and answer.source is not Source.RULE:
+            shapes = self._provisional if answer.provisional else self._shapes
+            shapes[question.key] = kept
 
     def failed(self, question: Question, failure: Classification) -> None:
         """Do not ask again for a while.
@@ -274,11 +288,14 @@ class LabelSource:
     def _known_shape(self, shape: bytes, key: bytes) -> Classification | None:
         """The label of a request's shape; it is the request's own from now on."""
         label = self._shapes.get(shape)
+        if label is not None:
+            self._cache[key] = label
+        else:
+            label = self._provisional.get(shape)
         if label is None:
             self.shape_misses += 1
-            return None
-        self.shape_hits += 1
-        self._cache[key] = label
+        else:
+            self.shape_hits += 1
         return label
 
     def _known_failure(self, key: bytes) -> Classification | None:

@@ -17,9 +17,18 @@ from addons.routing import (
     error_headers,
     route_headers,
 )
-from classifier.contracts import Classification, Label, RequestView, semantic_headers
+from classifier.contracts import (
+    Classification,
+    ExplainResponse,
+    Label,
+    RequestView,
+    semantic_headers,
+)
 
 METADATA_KEY = "router"
+EXPLANATION_KEY = "router.explanation"
+EXPLAINED = " | explained: "
+"""What comes before an explanation in a flow's comment."""
 CLIENT_LEFT = "Client disconnected."
 """What mitmproxy says of a client that has gone; programs know it by this text."""
 
@@ -163,9 +172,24 @@ def show_decision(flow: http.HTTPFlow, decided: Classification, worker: Worker) 
         "source": str(decided.source),
         "confidence": decided.confidence,
         "reason": decided.reason,
+        "code": str(decided.code),
         "cached": decided.cached,
         "worker": worker.name,
     }
+
+
+def show_explanation(flow: http.HTTPFlow, answer: ExplainResponse) -> str:
+    """Note in comment and metadata why a flow has its label; the text that now ends the comment."""
+    shares = ", ".join(f"{label} {share:.3f}" for label, share in answer.probabilities.items())
+    weights = ", ".join(f"{one.feature} {one.weight:+.2f}" for one in answer.features)
+    text = (
+        f"{answer.label} ({answer.source} {answer.confidence:.2f} {answer.reason_code})"
+        f" {answer.reasoning}; probabilities: {shares}; weighed: {weights}"
+    )
+    before = flow.comment.partition(EXPLAINED)[0]
+    flow.comment = f"{before}{EXPLAINED}{text}"
+    flow.metadata[EXPLANATION_KEY] = answer.model_dump(mode="json")
+    return text
 
 
 def reject(flow: http.HTTPFlow, rejection: Rejection) -> None:

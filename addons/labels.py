@@ -135,6 +135,7 @@ def limits_of(settings: RouterSettings) -> Limits:
         cache_entries=settings.cache_entries,
         cache_ttl_seconds=settings.cache_ttl_seconds,
         fallback_ttl_seconds=settings.fallback_ttl_ms / 1000,
+        provisional_ttl_seconds=settings.provisional_ttl_ms / 1000,
         breaker=BreakerPolicy(
             failures=settings.breaker_failures, open_seconds=settings.breaker_open_ms / 1000
         ),

@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 from mitmproxy import command, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client
+from mitmproxy.flow import Flow
 from mitmproxy.proxy.layer import NextLayer
 
 from addons import flowview, options
@@ -34,6 +35,7 @@ from addons.admin import Operations
 from addons.classification import failure_text
 from addons.control import ControlApp, ControlServer
 from addons.exchange import Backend
+from addons.explaining import Explainer
 from addons.failover import RetryBudget
 from addons.feed import DecisionFeed
 from addons.fleet import Fleet
@@ -77,6 +79,7 @@ class SemanticRouter:
         self._serving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._replays: Replays
+        self._explainer = Explainer()
 
     # Life of the addon
 
@@ -218,6 +221,16 @@ class SemanticRouter:
     def clear_cache(self) -> str:
         """Forget all labels that the proxy remembers."""
         return f"{self._labels.clear()} labels forgotten"
+
+    @command.command("router.explain")
+    def explain(self, flows: Sequence[Flow]) -> str:
+        """Ask the classifier why flows have their labels: log and comments tell the answers."""
+        try:
+            chosen = self._explainer.take(flows)
+        except ValueError as exc:
+            raise exceptions.CommandError(str(exc)) from exc
+        self._keep(self._explainer.explain(chosen, self.settings))
+        return f"asking the classifier about {len(chosen)}; see the log, or the comment of the flow"
 
     # Parts
 

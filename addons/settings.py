@@ -175,6 +175,10 @@ class RouterSettings(Settings):
         int,
         Field(ge=0, le=600_000, description="How long a question that failed is not asked again."),
     ] = 3_000
+    provisional_ttl_ms: Annotated[
+        int,
+        Field(ge=0, le=600_000, description="How long a label is used while an LLM is asked."),
+    ] = 1_000
     classify_body_bytes: Annotated[
         int,
         Field(ge=0, le=MAX_PAYLOAD_BYTES, description="How much of a body the classifier reads."),

@@ -1,6 +1,7 @@
-"""`python -m classifier`: the classifier service."""
+"""`python -m classifier`: the classifier service; with arguments, see `classifier.commands`."""
 
 import logging
+import sys
 
 import uvicorn
 
@@ -12,15 +13,25 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> None:
+    """Serve, or do what the command line says."""
+    if len(sys.argv) > 1:
+        # Only here: the service has no use for it.
+        from classifier.commands import run  # noqa: PLC0415
+
+        sys.exit(run(sys.argv[1:]))
+    serve()
+
+
+def serve() -> None:
     """Serve until stopped."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = load(ClassifierSettings)
         sock = listen(settings.classifier_host, settings.classifier_port, "CLASSIFIER")
+        app = create_app(build(settings))
     except SettingsError as exc:
         exit_with(str(exc))
-    app = create_app(build(settings))
     config = uvicorn.Config(
         app,
         access_log=False,

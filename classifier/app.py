@@ -18,13 +18,18 @@ from classifier.contracts import (
     MAX_PAYLOAD_BYTES,
     ClassifyRequest,
     ClassifyResponse,
+    ExplainResponse,
     RequestView,
 )
 from classifier.engine import Engine, SecondOpinion
+from classifier.labels_file import read_labels_file
+from classifier.labels_watch import LabelsWatch
 from classifier.llm import Llm
 from classifier.local_model import LocalModel
 from classifier.metrics import Metrics
-from classifier.settings import ClassifierSettings
+from classifier.policy import Policy
+from classifier.rules import RequestFacts
+from classifier.settings import ClassifierSettings, LlmMode
 from classifier.shape import shared_key
 
 logger = logging.getLogger(__name__)
@@ -42,40 +47,77 @@ class Service:
     engine: Engine
     metrics: Metrics
     llm: Llm | None
+    model: LocalModel
+    watch: LabelsWatch
 
 
 def build(settings: ClassifierSettings) -> Service:
     """Put a classifier together; nothing runs yet.
 
     Raises:
+        SettingsError: If the labels file cannot be used.
         OSError, ValueError: If the packaged model cannot be read.
     """
-    model = LocalModel.load()
+    policy = Policy.of(read_labels_file(settings.labels_file))
     metrics = Metrics()
+    llm = Llm(settings) if Llm.configured(settings) else None
+    model = LocalModel.load()
+    engine = _engine(settings, metrics, llm, policy, model)
+
+    def adopt(policy: Policy) -> None:
+        if policy.examples.left_out:
+            logger.warning(
+                "labels file: %d examples beyond the bounds are not used", policy.examples.left_out
+            )
+        if llm is not None:
+            llm.prompt = policy.prompt
+        engine.adopt(policy)
+
+    adopt(policy)
+    metrics.gauge("llm_inflight", "Questions at the LLM.", lambda: engine.llm_inflight)
+    metrics.gauge("llm_queued", "Questions that wait for the LLM.", lambda: engine.llm_queued)
+    metrics.gauge("llm_up", "1 if the LLM can be asked.", lambda: bool(llm and llm.available))
+    watch = LabelsWatch(settings.labels_file, policy.file, adopt, metrics.labels_file_read)
+    return Service(settings, engine, metrics, llm, model, watch)
+
+
+def _engine(
+    settings: ClassifierSettings,
+    metrics: Metrics,
+    llm: Llm | None,
+    policy: Policy,
+    model: LocalModel,
+) -> Engine:
     cache = DecisionCache(
         settings.classifier_cache_entries,
         settings.classifier_cache_bytes,
         settings.classifier_cache_ttl_seconds,
         time.monotonic,
     )
-    llm = Llm(settings) if Llm.configured(settings) else None
+    metrics.gauge("cache_entries", "Labels in the cache.", lambda: len(cache))
+    metrics.gauge("cache_bytes", "Memory that labels in the cache take.", lambda: cache.used_bytes)
     min_confidence = settings.local_min_confidence
-    engine = Engine(
+    return Engine(
         model,
         min_confidence=model.min_confidence if min_confidence is None else min_confidence,
         cache=cache,
         metrics=metrics,
         clock=time.monotonic,
         key=shared_key if settings.cache_shapes else RequestView.fingerprint,
-        second_opinion=None
-        if llm is None
-        else SecondOpinion(llm.ask, lambda: llm.available, settings.llm_max_inflight),
+        second_opinion=None if llm is None else _second_opinion(settings, llm),
+        policy=policy,
     )
-    metrics.gauge("cache_entries", "Labels in the cache.", lambda: len(cache))
-    metrics.gauge("cache_bytes", "Memory that labels in the cache take.", lambda: cache.used_bytes)
-    metrics.gauge("llm_inflight", "Questions at the LLM.", lambda: engine.llm_inflight)
-    metrics.gauge("llm_up", "1 if the LLM can be asked.", lambda: bool(llm and llm.available))
-    return Service(settings, engine, metrics, llm)
+
+
+def _second_opinion(settings: ClassifierSettings, llm: Llm) -> SecondOpinion:
+    return SecondOpinion(
+        llm.ask,
+        lambda: llm.available,
+        max_inflight=settings.llm_max_inflight,
+        max_queue=settings.llm_queue,
+        waits=settings.llm_mode is LlmMode.WAIT,
+        min_local_probability=settings.llm_min_local_probability,
+    )
 
 
 def create_app(service: Service) -> FastAPI:
@@ -83,10 +125,12 @@ def create_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch = None if service.llm is None else asyncio.create_task(service.llm.watch())
+        tasks = [asyncio.create_task(service.watch.run())]
+        if service.llm is not None:
+            tasks.append(asyncio.create_task(service.llm.watch()))
         yield
-        if watch is not None:
-            watch.cancel()
+        for task in tasks:
+            task.cancel()
         await service.engine.aclose()
 
     app = FastAPI(
@@ -99,6 +143,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(BoundedBody, max_bytes=MAX_QUESTION_BYTES)
     _add_routes(app, service)
+    _add_explain(app, service)
     return app
 
 
@@ -111,7 +156,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         deadline_ms = question.deadline_ms
         with service.metrics.inflight.track_inprogress():
             decided = await service.engine.classify(
-                question.view(), None if deadline_ms is None else deadline_ms / 1000
+                question.view(),
+                None if deadline_ms is None else deadline_ms / 1000,
+                _facts(question),
             )
         seconds = time.perf_counter() - began
         service.metrics.answered(decided, seconds)
@@ -135,6 +182,40 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Prometheus metrics", response_model=None)
     async def metrics() -> Response:
         return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _add_explain(app: FastAPI, service: Service) -> None:
+    given = service.settings.local_min_confidence
+    min_confidence = service.model.min_confidence if given is None else given
+
+    @app.post("/explain", summary="Label a request and say why, at length")
+    async def explain(question: ClassifyRequest) -> ExplainResponse:
+        began = time.perf_counter()
+        deadline_ms = question.deadline_ms
+        view = question.view()
+        decided = await service.engine.classify(
+            view, None if deadline_ms is None else deadline_ms / 1000, _facts(question)
+        )
+        opinion = service.model.explain(view)
+        return ExplainResponse.from_decisions(
+            decided,
+            opinion,
+            min_confidence=min_confidence,
+            latency_ms=round((time.perf_counter() - began) * 1000, 3),
+        )
+
+
+def _facts(question: ClassifyRequest) -> RequestFacts:
+    """What rules may know: more headers than the model sees, but only of a direct question."""
+    headers = [(name.lower(), value) for name, value in question.headers.items()]
+    if question.content_type is not None:
+        headers.append(("content-type", question.content_type))
+    return RequestFacts(
+        method=question.method.upper(),
+        path=question.path,
+        headers=tuple(headers),
+        body=question.body,
+    )
 
 
 async def _refuse(request: Request, exc: Exception) -> JSONResponse:

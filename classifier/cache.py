@@ -43,6 +43,10 @@ class DecisionCache:
         decided = self._entries.get(key)
         return None if decided is None else replace(decided, cached=True)
 
+    def clear(self) -> None:
+        """Forget all labels."""
+        self._entries.clear()
+
     def put(self, key: bytes, decided: Classification) -> None:
         """Remember a label; the least recently used ones make room."""
         if not self._max_entries or size_bytes(decided) > self._max_bytes:

@@ -17,6 +17,7 @@ from classifier.contracts import (
     Classification,
     ClassifyRequest,
     ClassifyResponse,
+    ExplainResponse,
     Label,
     RequestView,
 )
@@ -79,7 +80,7 @@ class ClassifierClient:
         *,
         timeout_seconds: float,
         max_connections: int,
-        labels: Collection[Label] = LABELS,
+        labels: Collection[Label] | None = LABELS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Prepare a client; nothing is connected yet.
@@ -88,11 +89,11 @@ class ClassifierClient:
             base_url: Where the service listens, without a path.
             timeout_seconds: Longest time for a whole call, however slowly the answer trickles.
             max_connections: Most connections to the service at once.
-            labels: Those that can be routed; any other is no usable answer.
+            labels: Those that can be routed; any other is no usable answer. None: all are.
             transport: Stands in for the network, in tests.
         """
         self._timeout_seconds = timeout_seconds
-        self._labels = frozenset(labels)
+        self._labels = None if labels is None else frozenset(labels)
         self._http = httpx.AsyncClient(
             base_url=base_url,
             # The whole call has one deadline, below; httpx's own are for single operations.
@@ -117,31 +118,44 @@ class ClassifierClient:
         Raises:
             ClassifierError: If there is no usable answer; a subclass says why.
         """
+        answer = await self._ask("/classify", view, deadline_ms, ClassifyResponse)
+        if self._labels is not None and answer.label not in self._labels:
+            msg = "a label without a pool"
+            raise ClassifierAnswerError(msg)
+        return answer.classification()
+
+    async def explain(self, view: RequestView, deadline_ms: int | None = None) -> ExplainResponse:
+        """Ask for the label of a request and all that speaks for it; see `classify`.
+
+        Any label will do, for nothing is routed by it.
+
+        Raises:
+            ClassifierError: If there is no usable answer; a subclass says why.
+        """
+        return await self._ask("/explain", view, deadline_ms, ExplainResponse)
+
+    async def _ask[Answer: ClassifyResponse](
+        self, path: str, view: RequestView, deadline_ms: int | None, expected: type[Answer]
+    ) -> Answer:
         question = ClassifyRequest.from_view(view, deadline_ms).model_dump_json(exclude_none=True)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._post(question)
+                text = await self._post(path, question)
         except TimeoutError as exc:
             raise ClassifierTimeoutError(self._timeout_seconds) from exc
         except httpx.HTTPError as exc:
             raise ClassifierUnreachableError(type(exc).__name__) from exc
         try:
-            decided = ClassifyResponse.model_validate_json(answer).classification()
+            return expected.model_validate_json(text)
         except ValidationError as exc:
             # The answer itself stays out of the message: it may repeat the payload.
             msg = f"{exc.error_count()} faults in the answer"
             raise ClassifierAnswerError(msg) from None
-        if decided.label not in self._labels:
-            msg = "a label without a pool"
-            raise ClassifierAnswerError(msg)
-        return decided
 
-    async def _post(self, question: str) -> bytes:
+    async def _post(self, path: str, question: str) -> bytes:
         # Not compressed: a small answer could become a large one.
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        async with self._http.stream(
-            "POST", "/classify", content=question, headers=headers
-        ) as response:
+        async with self._http.stream("POST", path, content=question, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 raise ClassifierStatusError(response.status_code)
             answer = bytearray()

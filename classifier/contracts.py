@@ -11,8 +11,8 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, override
@@ -200,6 +200,19 @@ class Classification:
     weighed: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What the embedded model thinks of a request, in full.
+
+    Attributes:
+        local: Its decision, with up to `MAX_WEIGHED_FEATURES` features.
+        probabilities: The calibrated probability of every label.
+    """
+
+    local: Classification
+    probabilities: Mapping[Label, float]
+
+
 def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Keep the headers that the classifier may see, in the form `RequestView` wants them."""
     return tuple(
@@ -315,6 +328,7 @@ class WeighedFeature(BaseModel):
 
 
 MAX_WEIGHED_FEATURES = 8
+MAX_EXPLAINED_LABELS = 64
 
 
 class ClassifyResponse(BaseModel):
@@ -372,4 +386,55 @@ class ClassifyResponse(BaseModel):
             cached=self.cached,
             code=self.reason_code,
             weighed=tuple((one.feature, one.weight) for one in self.features),
+        )
+
+
+class ExplainResponse(ClassifyResponse):
+    """Answer of `POST /explain`: that of `/classify`, and what the embedded model thinks of it.
+
+    `features` are those of the model's own decision, whoever decided.
+    """
+
+    probabilities: Annotated[
+        dict[Label, Annotated[float, Field(ge=0, le=1)]],
+        Field(max_length=MAX_EXPLAINED_LABELS, description="the embedded model's, by label"),
+    ]
+    local_label: Annotated[Label, Field(description="what the embedded model would say")]
+    local_reasoning: Annotated[str, Field(max_length=1_000)]
+    local_reason_code: ReasonCode
+    min_confidence: Annotated[
+        float, Field(ge=0, le=1, description="below it the model's answer is worth a second one")
+    ]
+
+    @classmethod
+    def from_decisions(
+        cls,
+        decided: Classification,
+        opinion: Explained,
+        *,
+        min_confidence: float,
+        latency_ms: float,
+    ) -> Self:
+        """The wire form of a decision with the embedded model's opinion.
+
+        Args:
+            decided: Whoever decided.
+            opinion: The embedded model's.
+            min_confidence: Below it, the model's decision is worth a second opinion.
+            latency_ms: Time spent on both.
+
+        Raises:
+            ValueError: If the decision is a fallback.
+        """
+        told = replace(decided, weighed=opinion.local.weighed)
+        answer = ClassifyResponse.from_classification(told, latency_ms)
+        return cls(
+            **{name: getattr(answer, name) for name in ClassifyResponse.model_fields},
+            probabilities={
+                label: round(share, 4) for label, share in opinion.probabilities.items()
+            },
+            local_label=opinion.local.label,
+            local_reasoning=opinion.local.reason,
+            local_reason_code=opinion.local.code,
+            min_confidence=min_confidence,
         )

@@ -5,17 +5,28 @@ It needs nothing but the standard library, answers in well under a millisecond a
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final, Self
 
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import (
+    MAX_WEIGHED_FEATURES,
+    Classification,
+    Explained,
+    Label,
+    RequestView,
+    Source,
+)
 from classifier.features import extract
 from classifier.features.phrases import MIN_WEIGHT, explain
 
 _ARTIFACT: Final = "model.json"
 _MAX_CONFIDENCE: Final = 0.999
+_TOLD_WITH_EACH: Final = 3
+"""How many features come with every label; an explanation has `MAX_WEIGHED_FEATURES`."""
 
 type Weights = tuple[float, float, float]
 """One number a label, in the order of `LocalModel.labels`."""
@@ -67,7 +78,8 @@ class LocalModel:
                 labels=tuple(Label(name) for name in raw["labels"]),
                 bias=_scaled(raw["bias"], scale),
                 weights={
-                    name: _with_margins(_scaled(numbers, scale))
+                    # Interned, for decisions that are kept for long name their features.
+                    sys.intern(name): _with_margins(_scaled(numbers, scale))
                     for name, numbers in raw["weights"].items()
                 },
                 sharpness=float(raw["sharpness"]),
@@ -81,18 +93,39 @@ class LocalModel:
         """Label a request; takes bounded time and never raises."""
         features = extract(view)
         scores, spoken = self._judged(features)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return Classification(
-            label=self.labels[best],
-            confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
-            source=Source.LOCAL,
-            reason=explain(features, self._weightiest(spoken, best)),
+        return self._decided(features, scores, spoken, _TOLD_WITH_EACH)
+
+    def explain(self, view: RequestView) -> Explained:
+        """Label a request as `classify` does, and tell all about it."""
+        features = extract(view)
+        scores, spoken = self._judged(features)
+        return Explained(
+            self._decided(features, scores, spoken, MAX_WEIGHED_FEATURES),
+            {label: self._probability(scores, at) for at, label in enumerate(self.labels)},
         )
 
     def probabilities(self, view: RequestView) -> dict[Label, float]:
         """The calibrated probability of every label."""
         scores, _ = self._judged(extract(view))
         return {label: self._probability(scores, at) for at, label in enumerate(self.labels)}
+
+    def _decided(
+        self, features: Mapping[str, float], scores: list[float], spoken: list[Spoken], told: int
+    ) -> Classification:
+        best = max(range(len(scores)), key=scores.__getitem__)
+        weighty = self._weighty(spoken, best)
+        label = self.labels[best]
+        sentence, code = explain(features, [name for _, name in weighty], label)
+        return Classification(
+            label=label,
+            confidence=min(_MAX_CONFIDENCE, self._probability(scores, best)),
+            source=Source.LOCAL,
+            reason=sentence,
+            code=code,
+            weighed=tuple(
+                (sys.intern(name), -self.sharpness * weight) for weight, name in weighty[:told]
+            ),
+        )
 
     def _judged(self, features: Mapping[str, float]) -> tuple[list[float], list[Spoken]]:
         """The score of every label, and the features that had a say."""
@@ -115,14 +148,18 @@ class LocalModel:
         return shares[at] / sum(shares)
 
     @staticmethod
-    def _weightiest(spoken: list[Spoken], best: int) -> list[str]:
-        """The features that spoke for the label loudly enough to be told of, loudest first."""
+    def _weighty(spoken: list[Spoken], best: int) -> list[tuple[float, str]]:
+        """Features that spoke for the label loudly enough to be told of, loudest first.
+
+        With how much, negated: so that plain sorting puts the loudest first, equals by name.
+        """
         weighty = [
             (-weight, name)
             for name, value, margins in spoken
             if (weight := value * margins[best]) >= MIN_WEIGHT
         ]
-        return [name for _, name in sorted(weighty)]
+        weighty.sort()
+        return weighty
 
 
 def _scaled(numbers: list[float], scale: float) -> Weights:
@@ -134,3 +171,9 @@ def _with_margins(weights: Weights) -> tuple[Weights, Weights]:
     first, second, third = weights
     mean = sum(weights) / len(weights)
     return weights, (first - mean, second - mean, third - mean)
+
+
+@cache
+def packaged_weights() -> Mapping[str, Weights]:
+    """The packaged model's weights by feature, read once."""
+    return {name: weights for name, (weights, _) in LocalModel.load().weights.items()}

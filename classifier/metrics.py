@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from classifier.contracts import Classification, Source
 from classifier.llm import FAILURE_REASONS
+from classifier.plausibility import Overruled
 
 QUANTILE_WINDOW = 2_048
 LATENCY_BUCKETS = (
@@ -37,6 +38,9 @@ LATENCY_BUCKETS = (
     5,
     20,
 )
+LLM_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60)
+SOURCES = (Source.LOCAL, Source.LLM, Source.RULE, Source.EXAMPLE)
+RELOADS = ("adopted", "refused")
 
 # They double the series, and Prometheus reads counters without them.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
@@ -78,7 +82,7 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
-        self._answers = {source: answers.labels(source) for source in (Source.LOCAL, Source.LLM)}
+        self._answers = {source: answers.labels(source) for source in SOURCES}
         self._latency = Histogram(
             "slb_classifier_latency_seconds",
             "Time from a question to its answer inside the service.",
@@ -90,7 +94,13 @@ class Metrics:
         self.cache_misses = self._counter("cache_misses_total", "Answers not found in the cache.")
         self.llm_calls = self._counter("llm_calls_total", "Questions sent to the LLM.")
         self.llm_skipped = self._counter(
-            "llm_skipped_total", "Unsure answers without a question to the LLM: it was busy."
+            "llm_skipped_total", "Questions dropped before they were put to the LLM: it was busy."
+        )
+        self.llm_seconds = Histogram(
+            "slb_classifier_llm_seconds",
+            "Time of one question at the LLM, answered or not.",
+            buckets=LLM_BUCKETS,
+            registry=self.registry,
         )
         failures = Counter(
             "slb_classifier_llm_failures_total",
@@ -99,6 +109,20 @@ class Metrics:
             registry=self.registry,
         )
         self._failures = {reason: failures.labels(reason) for reason in FAILURE_REASONS}
+        overruled = Counter(
+            "slb_classifier_llm_overruled_total",
+            "Answers of the LLM that were not taken: the request does not allow for them.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._overruled = {reason: overruled.labels(reason) for reason in Overruled}
+        reloads = Counter(
+            "slb_classifier_labels_file_reloads_total",
+            "Changes of the labels file, put in force or refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._reloads = {outcome: reloads.labels(outcome) for outcome in RELOADS}
         self.inflight = Gauge(
             "slb_classifier_inflight", "Questions being answered.", registry=self.registry
         )
@@ -123,6 +147,14 @@ class Metrics:
     def llm_failed(self, reason: str) -> None:
         """The LLM gave no usable answer; `reason` is one of `FAILURE_REASONS`."""
         self._failures[reason].inc()
+
+    def llm_overruled(self, reason: Overruled) -> None:
+        """An answer of the LLM was not taken."""
+        self._overruled[reason].inc()
+
+    def labels_file_read(self, outcome: str) -> None:
+        """The labels file has changed; `outcome` is one of `RELOADS`."""
+        self._reloads[outcome].inc()
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""

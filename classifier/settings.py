@@ -1,10 +1,20 @@
 """Settings of the classifier service."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from classifier.configuration import HttpUrl, Port, Settings
+
+
+class LlmMode(StrEnum):
+    """What a request does that the LLM is asked about."""
+
+    BACKGROUND = "background"
+    """It goes with the local label; the LLM's serves the next one like it."""
+    WAIT = "wait"
+    """It waits for the LLM, until its deadline."""
 
 
 class ClassifierSettings(Settings):
@@ -33,6 +43,10 @@ class ClassifierSettings(Settings):
         Annotated[float, Field(ge=0, le=1)] | None,
         Field(description="Below it the LLM is asked; empty: the model's own."),
     ] = None
+    labels_file: Annotated[
+        str,
+        Field(max_length=4_096, description="TOML file with own labels and rules; empty: none."),
+    ] = ""
     ollama_base_url: Annotated[
         HttpUrl | None, Field(description="Where Ollama listens; empty: no Ollama.")
     ] = "http://localhost:11434"
@@ -43,12 +57,25 @@ class ClassifierSettings(Settings):
         Annotated[str, Field(max_length=200)] | None,
         Field(description="Any LiteLLM model to ask instead of Ollama's."),
     ] = None
+    llm_api_base: Annotated[
+        HttpUrl | None, Field(description="Where LLM_MODEL is served; empty: where LiteLLM knows.")
+    ] = None
+    llm_mode: Annotated[
+        LlmMode, Field(description="Requests the LLM is asked about: background, or wait for it.")
+    ] = LlmMode.BACKGROUND
+    llm_min_local_probability: Annotated[
+        float,
+        Field(ge=0, le=1, description="The LLM's label is taken if the local model gives it that."),
+    ] = 0.1
     llm_timeout_seconds: Annotated[
         float, Field(gt=0, le=600, description="Longest time for one answer of the LLM.")
     ] = 20.0
     llm_max_inflight: Annotated[
         int, Field(gt=0, le=1_000, description="Most questions to the LLM at once.")
     ] = 4
+    llm_queue: Annotated[
+        int, Field(ge=0, le=100_000, description="Most questions that wait for that.")
+    ] = 64
     llm_probe_seconds: Annotated[
         float, Field(gt=0, description="How often an absent LLM is looked for.")
     ] = 10.0

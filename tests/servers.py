@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ class Ollama:
     delay_seconds: float = 0.0
     status: int = 200
     has_model: bool = True
+    judge: Callable[[str], str] | None = None
+    """Makes the answer of what it is asked, instead of `answer`."""
     chats: list[dict[str, Any]] = field(default_factory=list)
     most_at_once: int = 0
     _now: int = 0
@@ -66,7 +68,9 @@ class Ollama:
         return JSONResponse({"model": model, "response": "", "done": True})
 
     async def _chat(self, request: Request) -> Response:
-        self.chats.append(await request.json())
+        question = await request.json()
+        self.chats.append(question)
+        answer = self.judge(question["messages"][-1]["content"]) if self.judge else self.answer
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
@@ -79,7 +83,7 @@ class Ollama:
             {
                 "model": "mistral",
                 "created_at": "2026-01-01T00:00:00Z",
-                "message": {"role": "assistant", "content": self.answer},
+                "message": {"role": "assistant", "content": answer},
                 "done": True,
                 "done_reason": "stop",
                 "prompt_eval_count": 1,
@@ -89,6 +93,60 @@ class Ollama:
 
     async def _other(self, _: Request) -> Response:
         return PlainTextResponse("404 page not found", status_code=404)
+
+
+@dataclass
+class OpenAi:
+    """Speaks as much of OpenAI's chat API as is used.
+
+    `tokens` are those of its answer, each with the log-probabilities of what could stand there.
+    """
+
+    tokens: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    tells_logprobs: bool = True
+    refuses_logprobs: bool = False
+    chats: list[dict[str, Any]] = field(default_factory=list)
+
+    def app(self) -> Starlette:
+        return Starlette(routes=[Route("/chat/completions", self._chat, methods=["POST"])])
+
+    async def _chat(self, request: Request) -> Response:
+        question = await request.json()
+        self.chats.append(question)
+        if self.refuses_logprobs and question.get("logprobs"):
+            error = {"message": "logprobs are not supported", "type": "invalid_request_error"}
+            return JSONResponse({"error": error}, status_code=400)
+        text = "".join(token for token, _ in self.tokens)
+        choice: dict[str, Any] = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": text},
+        }
+        if self.tells_logprobs and question.get("logprobs"):
+            choice["logprobs"] = {"content": [self._told(*token) for token in self.tokens]}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return JSONResponse(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "tiny",
+                "choices": [choice],
+                "usage": usage,
+            }
+        )
+
+    @staticmethod
+    def _told(token: str, choices: dict[str, float]) -> dict[str, Any]:
+        top = [
+            {"token": text, "logprob": logprob, "bytes": None} for text, logprob in choices.items()
+        ]
+        return {
+            "token": token,
+            "logprob": choices.get(token, 0.0),
+            "bytes": None,
+            "top_logprobs": top,
+        }
 
 
 @dataclass

@@ -6,7 +6,13 @@ from dataclasses import replace
 import pytest
 
 from addons.breaker import BreakerPolicy
-from addons.classification import FALLBACK_REASONS, FallbackReason, LabelSource, Limits
+from addons.classification import (
+    FALLBACK_REASONS,
+    MAX_PROVISIONAL_LABELS,
+    FallbackReason,
+    LabelSource,
+    Limits,
+)
 from classifier.client import (
     ClassifierAnswerError,
     ClassifierStatusError,
@@ -366,14 +372,43 @@ async def test_requests_that_go_away_leave_nothing_behind() -> None:
     assert not labels._questions._by_key
 
 
-async def test_a_provisional_answer_is_used_but_not_kept() -> None:
-    backend = Backend(replace(HEAVY, provisional=True))
-    labels = source(backend)
+async def test_a_provisional_answer_is_kept_for_a_moment_only() -> None:
+    backend, clock = Backend(replace(HEAVY, provisional=True)), Clock()
+    labels = source(backend, clock, provisional_ttl_seconds=1)
+    first, again = await labels.classify(view()), await labels.classify(view())
 
-    assert (await labels.classify(view())).label is Label.HIGH_COMPUTE
+    assert (first.provisional, first.cached) == (True, False)
+    assert (again.provisional, again.cached) == (True, True)
+    assert backend.calls == 1
+    assert labels.cache_entries == 0
+
+    clock.now = 1.01
+    backend.answer = replace(HEAVY, label=Label.GENERAL, source=Source.LLM)
+
+    better = await labels.classify(view())
+    assert (better.label, better.source) == (Label.GENERAL, Source.LLM)
+    clock.now = 50
+    assert await labels.classify(view()) == replace(better, cached=True)
+    assert backend.calls == 2
+
+
+async def test_without_a_time_to_live_a_provisional_answer_is_not_kept() -> None:
+    backend = Backend(replace(HEAVY, provisional=True))
+    labels = source(backend, provisional_ttl_seconds=0)
+
+    await labels.classify(view())
     await labels.classify(view())
 
     assert backend.calls == 2
+
+
+async def test_of_provisional_answers_only_so_many_are_kept() -> None:
+    labels = source(Backend(replace(HEAVY, provisional=True)))
+
+    for number in range(MAX_PROVISIONAL_LABELS + 10):
+        await labels.classify(view(number))
+
+    assert len(labels._provisional) == MAX_PROVISIONAL_LABELS
 
 
 async def test_a_cancelled_leader_does_not_fail_its_followers() -> None:

@@ -25,7 +25,15 @@ def service(tmp_path_factory):
 def with_llm(folder, ollama, **variables):
     port = processes.free_port()
     # Confidence never reaches 1: every request is one the local model is unsure of.
-    given = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1, **variables}
+    # What the LLM says is taken whatever the request is, for its stand-in looks at none.
+    given = {
+        "OLLAMA_BASE_URL": ollama.url,
+        "LOCAL_MIN_CONFIDENCE": 1,
+        "LLM_MODE": "wait",
+        "LLM_MIN_LOCAL_PROBABILITY": 0,
+        "LLM_QUEUE": 0,
+        **variables,
+    }
     return f"http://127.0.0.1:{port}", processes.classifier(folder, port, **given)
 
 
@@ -115,7 +123,7 @@ def test_health_readiness_and_the_description_of_the_api(service) -> None:
     assert service.get("/health").json() == {"status": "ok"}
     assert service.get("/ready").json() == {"status": "ready", "llm": "none"}
     schema = service.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/classify", "/health", "/ready", "/metrics"}
+    assert set(schema["paths"]) == {"/classify", "/explain", "/health", "/ready", "/metrics"}
     assert "ClassifyResponse" in schema["components"]["schemas"]
 
 

@@ -192,7 +192,7 @@ class TestSql:
             ("SELECT count(*) FROM users", "agg-all"),
             ("SELECT a, sum(b) FROM t GROUP BY a", "agg-all"),
             (
-                "SELECT avg(v) FROM t WHERE id = 4 AND ts > now() - INTERVAL 1 HOUR",
+                "SELECT avg(v) FROM t WHERE host_id = 4 AND ts > now() - INTERVAL 1 HOUR",
                 "agg-key-recent",
             ),
             ("SELECT * FROM t WHERE name LIKE '%x%'", "scan-text"),

@@ -229,11 +229,26 @@ class TestLongJson:
     """Beyond its bounds a JSON text is read in outline: what tells its cost has to be in it."""
 
     @pytest.mark.parametrize("count", [400, 900])
-    def test_a_list_that_is_cut_keeps_about_its_length(self, count: int) -> None:
-        found = read_json(json.dumps(rows(count)))
+    @pytest.mark.parametrize("more", [{}, {"address": {"street": "a street", "no": [1, 2, 3]}}])
+    @pytest.mark.parametrize("key", ["", "rows"])
+    def test_a_list_that_is_cut_keeps_about_its_length(
+        self, count: int, more: dict[str, object], key: str
+    ) -> None:
+        items = [{**row, **more} for row in rows(count)]
+        found = read_json(json.dumps({key: items} if key else items))
+        if key:
+            assert isinstance(found, dict)
+            found = found[key]
         assert isinstance(found, list)
-        assert found[:10] == rows(10)
+        assert found[:10] == items[:10]
         assert 0.8 * count < len(found) < 1.25 * count
+
+    def test_a_long_item_behind_a_short_one_is_read_in_part(self) -> None:
+        document = {"messages": [{"role": "system"}, {"role": "user", "content": rows(800)}]}
+        found = read_json(json.dumps(document))
+        assert isinstance(found, dict)
+        assert [turn["role"] for turn in found["messages"]] == ["system", "user"]
+        assert found["messages"][1]["content"][:5] == rows(5)
 
     def test_fields_before_and_behind_the_long_one_are_read(self) -> None:
         document = {"model": "m", "data": rows(800), "options": {"a": 1}, "limit": 50}
@@ -327,7 +342,10 @@ class TestPatternsThatWentBackForEver:
     def test_a_dotted_name_of_a_thousand_parts_is_answered(self) -> None:
         check(view("POST", "/" + "me." * 1_300 + "me", "", ""))
 
-    def test_a_number_beyond_floats_as_a_limit_is_answered(self) -> None:
+    @pytest.mark.parametrize(("number", "size"), [(10**390, "huge"), (-(10**390), "zero")])
+    def test_a_number_beyond_floats_as_a_limit_is_answered(self, number: int, size: str) -> None:
         query = "query Q($n: Int!) { users(first: $n) { id } }"
-        body = json.dumps({"query": query, "variables": {"n": 10**390}})
-        assert "gql.limit=huge" in check(view("POST", "/graphql", "application/json", body))
+        body = json.dumps({"query": query, "variables": {"n": number}})
+        assert f"gql.limit={size}" in check(view("POST", "/graphql", "application/json", body))
+        body = json.dumps({"limit": number, "k": number})
+        assert f"limit={size}" in check(view("POST", "/find", "application/json", body))

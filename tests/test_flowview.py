@@ -157,6 +157,7 @@ def test_comment_marker_and_metadata_tell_the_decision(tmp_path) -> None:
         "source": "local",
         "confidence": 0.913,
         "reason": "aggregation over a table",
+        "code": "unclear",
         "cached": False,
         "worker": "localhost:9002",
     }

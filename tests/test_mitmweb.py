@@ -8,6 +8,7 @@ import venv
 
 import httpx
 import pytest
+from mitmproxy.io import FlowReader
 
 from tests import processes
 from tests.processes import BIN, LABELS, ROOT
@@ -158,3 +159,51 @@ def test_the_installed_wheel_runs_without_the_checkout(tmp_path, backend) -> Non
         question = json.dumps({"payload": "SELECT 1"})
         answer = httpx.post(f"http://127.0.0.1:{classifier_port}/classify", content=question)
         assert answer.json()["label"] in LABELS
+
+
+def test_a_flow_is_explained_by_a_command(tmp_path, backend) -> None:
+    web_port = processes.free_port()
+    saved = tmp_path / "flows.mitm"
+    flags = ["--no-web-open-browser", "--web-port", str(web_port), "--set", "web_password=test"]
+    with processes.proxy(tmp_path, *flags, program="mitmweb", **backend) as proxy:
+        httpx.get(f"{proxy.url}/users/42?token=canary-secret", trust_env=False)
+
+        web = httpx.Client(
+            base_url=f"http://127.0.0.1:{web_port}",
+            params={"token": "test"},
+            headers={"x-xsrftoken": "t"},
+            cookies={"_mitmproxy_xsrf": "t"},
+            trust_env=False,
+        )
+
+        def run(command: str, *arguments: str) -> dict:
+            return web.post(f"/commands/{command}", json={"arguments": list(arguments)}).json()
+
+        def comment() -> str:
+            return web.get("/flows").json()[0]["comment"]
+
+        with web:
+            assert processes.until(lambda: len(web.get("/flows").json()) == 1, 10)
+            assert "1" in run("router.explain", "@all")["value"]
+            assert processes.until(lambda: " | explained: fast-path (local " in comment(), 10)
+            again = run("router.explain", "@all")
+            run("save.file", "@all", str(saved))
+            shown = comment()
+
+            def refused() -> str:
+                return run("router.explain", "~m NOTHING").get("error", "")
+
+            assert processes.until(lambda: "name 1 to 20 HTTP flows" in refused(), 10)
+
+    assert "asking the classifier" in again["value"]
+    assert shown.startswith("fast-path -> 127.0.0.1:")
+    assert shown.count("explained: ") == 1
+    assert "probabilities: fast-path 0." in shown
+    assert "weighed: " in shown
+    log = proxy.started.output()
+    assert "canary-secret" not in log.partition("explain")[2]
+    assert "Traceback" not in log
+    with saved.open("rb") as file:
+        (flow,) = FlowReader(file).stream()
+    assert flow.metadata["router.explanation"]["reason_code"] == "lookup"
+    assert flow.metadata["router"]["code"] == "lookup"

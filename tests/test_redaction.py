@@ -256,7 +256,10 @@ def test_an_excerpt_keeps_what_says_the_meaning(document) -> None:
          "<methodName>system.listMethods</methodName>"),
         ('{"a":1}\n{"b":2}', '{"a":1}\n{"b":2}'),
         ("[1,2,3,4,5,6,7]", "[1,2,3,4,5,... 2 more]"),
-        ("word " * 30, "word " * 20 + "... 10 more words"),
+        ("word " * 30, "(30 words of text)"),
+        ("please read this text", "(4 words of text)"),
+        ("SELECT a /* b */ FROM c -- d\n# e\nLIMIT 1", "SELECT a   FROM c     LIMIT 1"),
+        ("{ a: 1, // b\n c: 2 }", "{ a: 1,   c: 2 }"),
         ("", ""),
     ],
 )  # fmt: skip

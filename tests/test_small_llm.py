@@ -3,6 +3,7 @@
 Run with `scripts/test.sh`, which installs the model; `pytest -m llm` alone runs these.
 """
 
+import base64
 import sys
 import time
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests import processes, small_llm
 from tests.processes import LABELS
+from tests.recorded import body_of, rows
 
 pytestmark = [
     pytest.mark.integration,
@@ -46,6 +48,9 @@ def service(tmp_path_factory, ollama_url):
         "OLLAMA_BASE_URL": ollama_url,
         "OLLAMA_MODEL": "smollm2",
         "LOCAL_MIN_CONFIDENCE": 1,
+        "LLM_MODE": "wait",
+        # It is far too small for its labels to be plausible.
+        "LLM_MIN_LOCAL_PROBABILITY": 0,
         "LLM_TIMEOUT_SECONDS": 120,
     }
     with processes.classifier(tmp_path_factory.mktemp("service"), port, **variables):
@@ -91,6 +96,38 @@ def test_at_the_deadline_the_local_label_comes_and_the_models_later(service) -> 
     assert (first["source"], first["provisional"]) == ("local", True)
     assert took < 3
     assert processes.until(lambda: classify(service, **question)["source"] == "llm", 120)
+
+
+def test_in_the_background_the_local_label_comes_at_once_and_the_models_later(
+    tmp_path, ollama_url
+) -> None:
+    port = processes.free_port()
+    variables = {
+        "OLLAMA_BASE_URL": ollama_url,
+        "OLLAMA_MODEL": "smollm2",
+        "LLM_MIN_LOCAL_PROBABILITY": 0,
+        "LLM_TIMEOUT_SECONDS": 120,
+    }
+    with processes.classifier(tmp_path, port, **variables):
+        url = f"http://127.0.0.1:{port}"
+        unsure = next(row for row in rows() if asked(url, row)["provisional"])
+        first = asked(url, unsure)
+        assert processes.until(lambda: asked(url, unsure)["source"] != "local", 120)
+        later = asked(url, unsure)
+
+    assert (first["source"], first["provisional"]) == ("local", True)
+    assert (later["source"], later["cached"], later["provisional"]) == ("llm", True, False)
+
+
+def asked(url: str, row: dict) -> dict:
+    return classify(
+        url,
+        method=row["method"],
+        path=row["path"],
+        headers=row["headers"],
+        content_type=row["headers"].get("content-type"),
+        payload_base64=base64.b64encode(body_of(row)).decode(),
+    )
 
 
 def calls_of(service: str) -> float:

@@ -11,25 +11,28 @@ from classifier.contracts import RequestView
 from classifier.features.arguments import read_arguments
 from classifier.features.bodies import read_body
 from classifier.features.calls import read_calls, read_rest_verb
-from classifier.features.documents import read_document
+from classifier.features.documents import read_document, read_envelope
+from classifier.features.gist import read_call_gist, read_gist
 from classifier.features.inference import read_inference
 from classifier.features.jsonrpc import argument_document
 from classifier.features.modifiers import read_bounds, read_modifier
 from classifier.features.queries import read_queries
 from classifier.features.request import Parts, take_apart
 from classifier.features.target import read_rest_intent, read_target
+from classifier.features.verdict_gist import add_call_gist, add_gist
 
 
 def extract(view: RequestView) -> dict[str, float]:
     """Feature names and values of a request."""
     parts = take_apart(view)
     bag: dict[str, float] = {}
+    # First: the gist of a request says whether it puts something to a model.
+    read_inference(parts, bag)
     protocol = read_queries(parts, bag)
     if protocol:
         _read_beside_query(parts, protocol, bag)
     else:
         _read_operation(parts, bag)
-    read_inference(parts, bag)
     read_body(parts, bag)
     return bag
 
@@ -42,11 +45,21 @@ def _read_operation(parts: Parts, bag: dict[str, float]) -> None:
     if not protocol:
         read_rest_verb(parts, target.shape, bag)
         read_rest_intent(parts, target, bag)
-    verbs = [name[8:] for name in bag if name.startswith("do.verb=")][:3]
     named = len(bag)
     document = argument_document(parts)
     read_arguments(parts, document, bag)
+    if protocol:
+        read_call_gist(parts, document, bag)
+    else:
+        read_gist(parts, *target.without_lead(), document, bag)
+    read_envelope(parts.document, bag)
+    verbs = [name[8:] for name in bag if name.startswith("do.verb=")][:3]
     read_document(document, bag)
+    if any(name.startswith("d=") for name in bag) and read_modifier(parts) == "dry":
+        bag["q=dry"] = 1.0
+    add_gist(bag)
+    if protocol:
+        add_call_gist(bag)
     _cross(verbs, islice(bag, named, None), bag)
 
 
@@ -88,6 +101,7 @@ def _read_beside_query(parts: Parts, protocol: str, bag: dict[str, float]) -> No
         _forget(bag, ("q.", "ql", "sql.t", "sql.j", "sql.s", "prom"))
     if kind == "query":
         read_bounds(parts, bag)
+    add_gist(bag)
     bag[f"m={parts.method if parts.method in ('GET', 'POST') else 'OTHER'}:{kind}"] = 1.0
 
 

@@ -129,7 +129,8 @@ def number_of(value: JsonValue) -> float | None:
     if value == -1:
         return _UNLIMITED
     if isinstance(value, (int, float)):
-        return min(float(value), 1e12) if value < 1e15 else 1e12
+        # Bounded first: whole numbers of JSON may be too large for a float.
+        return float(max(-1e12, min(value, 1e12))) if value < 1e15 else 1e12
     if value == "-1":
         return _UNLIMITED
     if isinstance(value, str) and _PURE_NUMBER.match(value):

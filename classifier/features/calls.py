@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from classifier.features.bodies import XML_NAME
+from classifier.features.gist import thing_of_call
 from classifier.features.intent import NAME, add_intent, intent_of
 from classifier.features.jsonrpc import read_jsonrpc
 from classifier.features.magnitudes import bucket
@@ -242,6 +243,7 @@ def _operation(protocol: str, full: str) -> dict[str, float]:
     for word in split_name(space)[:2]:
         bag[f"ns.w={word}"] = 1.0
     _operation_words(words, bag)
+    bag[f"call={thing_of_call(name)}"] = 1.5
     add_intent(bag, *intent_of(name), "rpc")
     bag[f"op.plural={is_plural(name)}"] = 1.0
     verb = next((g for w in words for g in groups(w) if g in _VERBS), "none")

@@ -3,14 +3,17 @@
 # The cut-offs are the features; a name for each would say less than the number does.
 # ruff: noqa: PLR2004
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from pydantic import JsonValue
 
+from classifier.features.intent import add_intent, intent_of
 from classifier.features.magnitudes import bucket, log
 from classifier.features.vocabulary import vocabulary
+from classifier.features.words import split_name
 
 _MAX_NODES: Final = 500
 _MAX_FIELDS: Final = 40
@@ -36,6 +39,32 @@ _KNN: Final = vocabulary("""
 _ALL: Final = frozenset(("match_all", "matchall"))
 
 
+_PREDICATES: Final = vocabulary("filter expr where filter_by filters predicate $filter")
+_OWN_KEY: Final = re.compile(
+    r"\s*_?(?:id|uuid|pk|key|sku)\s*(?:==?|:=|\beq\b)\s*(?:\"[^\"]{1,80}\"|'[^']{1,80}'|[\w-]{1,80})\s*$",
+    re.IGNORECASE,
+)
+
+
+def read_envelope(document: JsonValue, bag: dict[str, float]) -> None:
+    """Read an operation that is the only key of a document: `{"findOne": {"filter": ..}}`."""
+    if not isinstance(document, dict) or len(document) != 1:
+        return
+    name, inner = next(iter(document.items()))
+    words = split_name(name)
+    if not isinstance(inner, dict | None) or (len(words) < 2 and name not in _OPERATIONS):
+        return
+    verb, head, number = intent_of(name)
+    if verb == "none":
+        return
+    for other in [other for other in bag if other.startswith(("do", "rest.do", "rest.verb"))]:
+        del bag[other]
+    add_intent(bag, verb, head, number, "rpc")
+
+
+_OPERATIONS: Final = frozenset(("find", "insert", "delete", "aggregate", "distinct", "drop"))
+
+
 def read_document(document: JsonValue, bag: dict[str, float]) -> None:
     """Add the features of a query document, if the JSON value is one."""
     if not isinstance(document, (dict, list)):
@@ -49,16 +78,22 @@ def read_document(document: JsonValue, bag: dict[str, float]) -> None:
         if lower in _KNOWN:
             names.add(lower)
         if lower in _ALL or (
-            lower in ("filter", "selector", "query") and value in ({}, "*", "*:*")
+            lower in ("filter", "selector", "query") and value in ({}, "", "*", "*:*")
         ):
             names.add("match_all")
+        if isinstance(value, str) and lower in _PREDICATES and _OWN_KEY.match(value):
+            names.add("_id")
         if lower in _KEY_FILTERS and isinstance(value, (str, int, dict)):
             names.add("_id")
     _say(document, names, operators, pipeline, bag)
 
 
 _KNOWN: Final = (
-    _AGG_KEYS | _HEAVY_KEYS | _KNN | vocabulary("term terms match range bool sort from size limit")
+    _AGG_KEYS
+    | _HEAVY_KEYS
+    | _KNN
+    | frozenset(("rerank", "reranker", "conversation_model_id", "neartext"))
+    | vocabulary("term terms match range bool sort from size limit")
 )
 
 
@@ -116,12 +151,16 @@ def _size(document: dict[str, JsonValue], aggs: bool, bag: dict[str, float]) -> 
         bag["doc.size.log"] = log(min(size, 10**9))
 
 
-def _verdict(  # noqa: PLR0911 - a list of cases
+def _verdict(  # noqa: C901, PLR0911 - a list of cases
     document: dict[str, JsonValue], names: set[str], bag: dict[str, float]
 ) -> str:
     """The one word that says most about what a query document costs, "" if it is none."""
     queried = bool(_QUERIES & {key.lower() for key in islice(document, _MAX_FIELDS)})
     size = bag.get("doc.size.log", 0.0)
+    if names & _MODELS or _is_model_input(document.get("query")):
+        return "model"
+    if names & _AGG_KEYS and names & _AGG_KEYS <= _FACETS and queried and size < 2.1:
+        return "page"
     if names & _AGG_KEYS:
         return "agg-range" if "range" in names else "agg"
     if not queried and not names & _KNN:
@@ -135,6 +174,19 @@ def _verdict(  # noqa: PLR0911 - a list of cases
     if "_id" in names:
         return "keyed"
     return "large" if size > 3 else "page" if size else "filtered"
+
+
+_FACETS: Final = frozenset(("facets", "facet"))
+_MODELS: Final = frozenset(("rerank", "reranker", "conversation_model_id", "neartext"))
+
+
+def _is_model_input(query: JsonValue) -> bool:
+    """Whether a query is a text that a named model has to embed first."""
+    if not isinstance(query, dict):
+        return False
+    return "inputs" in query or (
+        "model" in query and bool(query.keys() & {"text", "document", "image"})
+    )
 
 
 _QUERIES: Final = vocabulary("""

@@ -50,15 +50,41 @@ _BOUNDS: Final = vocabulary("""
 
 
 _KEYS: Final = vocabulary("""
-    id _id key slug uuid number code handle sku name email login iid ids lexeme urlkey url_key
-    address hash
+    id key slug uuid uid number code handle sku name email login iid ids lexeme urlkey upc ean
+    address hash username identifier path url phone no isbn pk guid domain token barcode
+    representations
 """)
+# What names one object even among many: `products(filter: {sku: ..})`.
+_UNIQUE: Final = vocabulary("id uuid uid sku slug handle hash guid key ids isbn upc ean pk")
+# Arguments whose inner arguments are those of the field itself.
+_CARRIERS: Final = vocabulary("""
+    where filter filters input by condition conditions selector request params args and _and
+    query data lookup
+""")
+_EQUALS: Final = frozenset(("eq", "_eq", "equals", "equal", "is", "equalto"))
+_SORTS: Final = vocabulary("""
+    orderby order_by sort sortby orderdirection sortdirection sortkey skip offset page after
+    before cursor search searchterm term q text filter filters where startcursor
+""")
+_MODEL_ARGUMENTS: Final = vocabulary("""
+    neartext nearimage nearaudio nearvideo singleresult groupedresult singleprompt groupedtask
+    prompt askquestion question
+""")
+_MANY_WORDS: Final = frozenset(("all", "list", "search", "find", "lookup", "browse"))
 
 
 _AGGREGATES: Final = vocabulary("""
     count totalcount aggregate sum avg average min max stddev groupby _aggregate buckets stats
     aggregations
 """)
+# Words of fields that compute over many objects, where counts alone may be kept ready.
+_COMPUTING: Final = vocabulary("""
+    aggregate aggregated aggregates sum avg average mean stddev variance percentile percentiles
+    median histogram grouped aggregations facets
+""")
+_GROUPINGS: Final = vocabulary(
+    "groupby group_by groupedby aggregations facets breakdown breakdowns"
+)
 
 
 _TELLING: Final = vocabulary("""
@@ -75,7 +101,9 @@ _FILTERS: Final = vocabulary("filter where search query filters condition input"
 _WILDCARDS: Final = ('"%', '"*', '"\\"%')
 _RECURSIONS: Final = frozenset(("recurse", "depth", "shortest", "hops", "maxdepth"))
 _MAX_MEANT_FIELDS: Final = 60
+_MIN_QUERY: Final = 20
 _ASSUMED_SIZE: Final = 30.0
+_ASSUMED_PART: Final = 10.0
 _MAX_PRODUCT: Final = 1e12
 _SINGLE: Final = frozenset(("viewer", "me", "node"))
 
@@ -95,6 +123,8 @@ class Root:
     bounded: bool = False
     bound: float | None = None
     arguments: int = 0
+    unique: bool = False
+    listed: bool = False
 
 
 @dataclass(slots=True)
@@ -119,6 +149,11 @@ class Shape:
     wildcard: bool = False
     recursive: bool = False
     meanings: set[str] = field(default_factory=set)
+    computes: bool = False
+    groups: bool = False
+    model: bool = False
+    bounds: int = 0
+    texts: list[str] = field(default_factory=list)
 
 
 class _Level(NamedTuple):
@@ -135,53 +170,30 @@ class _FieldName(NamedTuple):
     introspection: bool
     typename: bool
     aggregate: bool
+    computes: bool
     meanings: frozenset[str]
     wrapper: bool
     single: bool
     many: bool
 
 
-class _ArgumentName(NamedTuple):
-    """What an argument's name alone says."""
-
-    meanings: frozenset[str]
-    bound: bool
-    key: bool
-    ends_as_key: bool
-    filters: bool
-    filter: bool
-    recursion: bool
-
-
 @lru_cache(maxsize=4096)
 def _field_name(name: str) -> _FieldName:
-    lower = name.lower()
-    wrapper = lower in _WRAPPERS
+    lower, words = name.lower(), split_name(name)
+    listed = lower.endswith("connection") or words[:1] == ("all",) or words[-1:] == ("list",)
     return _FieldName(
         introspection=lower.startswith("__") and lower != "__typename",
         typename=lower == "__typename",
         aggregate=lower in _AGGREGATES or lower.endswith(("aggregate", "count", "stats")),
+        computes=not _COMPUTING.isdisjoint(words),
         meanings=_meanings(name),
-        wrapper=wrapper,
+        wrapper=lower in _WRAPPERS,
         single=name in _SINGLE or head_of(last_word(name)) in _NO_LISTS,
-        many=is_plural(name) or wrapper or lower.endswith("connection"),
+        many=is_plural(name) or lower in _WRAPPERS or listed,
     )
 
 
 @lru_cache(maxsize=4096)
-def _argument_name(name: str) -> _ArgumentName:
-    lower = name.lower()
-    return _ArgumentName(
-        meanings=_meanings(name),
-        bound=lower in _BOUNDS,
-        key=lower in _KEYS,
-        ends_as_key=lower.endswith(("id", "key", "slug", "ids")),
-        filters=lower in _FILTERS,
-        filter=lower == "filter",
-        recursion=lower in _RECURSIONS,
-    )
-
-
 def _meanings(name: str) -> frozenset[str]:
     return frozenset(
         group for word in split_name(name)[:5] for group in groups(word) if group in _TELLING
@@ -208,6 +220,8 @@ class _Reader:
         self._stack: list[_Level] = []
         self._pending = _Level(0, 0)
         self._fragment = False
+        self._spreads: dict[str, _Level] = {}
+        self._base = _Level(0, 0)
 
     def run(self) -> None:
         while self._at < len(self._tokens):
@@ -241,13 +255,15 @@ class _Reader:
             self.shape.operations += 1
             if self.shape.operations == 1:
                 self.shape.operation = lexeme
+            self._base = _Level(0, 0)
         elif lexeme == "fragment":
             self._fragment = True
+            self._base = self._spreads.get(self._peek(), _Level(0, 0))
         elif lexeme == "(":
             self._skip_from_open()
 
     def _open(self) -> None:
-        level = self._pending if self._stack else _Level(0, 0)
+        level = self._pending if self._stack else self._base
         self._stack.append(level)
         self._pending = level
         self.shape.depth = max(self.shape.depth, len(self._stack))
@@ -264,6 +280,7 @@ class _Reader:
         if self._at < len(tokens) and tokens[self._at] == "on":
             self._at += 2
         elif self._at < len(tokens) and tokens[self._at] not in "{@":
+            self._spreads.setdefault(tokens[self._at], self._stack[-1])
             self._at += 1
         self._pending = self._stack[-1]
 
@@ -272,37 +289,48 @@ class _Reader:
             self._at += 1
             name = self._take()
         known = _field_name(name[:_MAX_NAME])
-        self._count(known)
         root = Root(name)
-        if len(self._stack) == 1 and not self._fragment and not known.typename:
-            self.shape.roots.append(root)
         if self._peek() in _GOES_ON:
             self._arguments(root)
             while self._peek() == "@":
+                self.shape.recursive |= self._tokens[self._at + 1 : self._at + 2] == ["recurse"]
                 self._at += 2
                 self._skip_arguments()
-            self._pending = self._level_below(root, known)
-        else:
-            self._pending = self._stack[-1]
+        self._count(root, known)
 
-    def _count(self, known: _FieldName) -> None:
-        shape = self.shape
+    def _count(self, root: Root, known: _FieldName) -> None:
+        shape, opens = self.shape, self._peek() == "{"
         shape.fields += 1
         shape.introspection |= known.introspection
         shape.aggregates += known.aggregate
-        if known.meanings and shape.fields < _MAX_MEANT_FIELDS:
-            shape.meanings |= known.meanings
-
-    def _level_below(self, root: Root, known: _FieldName) -> _Level:
-        """The level that a field's selection opens; how many objects stand on it is a guess."""
-        shape, above = self.shape, self._stack[-1]
-        if self._peek() != "{" or known.single or not (known.many or root.bounded):
-            return above
+        if shape.fields < _MAX_MEANT_FIELDS:
+            if known.meanings:
+                shape.meanings |= known.meanings
+            # Only with a selection: a plain `count` may be kept ready.
+            shape.computes |= opens and known.computes
         # A connection and its edges are one list: the wrapper adds none of its own.
-        if known.wrapper:
-            return above
-        shape.lists += 1
-        size = root.bound if root.bound is not None else _ASSUMED_SIZE
+        adds = opens and not known.wrapper and self._is_list(root, known)
+        if len(self._stack) == 1 and not self._fragment and not known.typename:
+            root.listed = adds
+            shape.roots.append(root)
+        shape.lists += adds
+        self._pending = self._level_below(root) if adds else self._stack[-1]
+
+    def _is_list(self, root: Root, known: _FieldName) -> bool:
+        if known.single or self._only_counts():
+            return False
+        return known.many or root.bounded or (root.listed and not root.keyed)
+
+    def _only_counts(self) -> bool:
+        """Whether the selection that comes next asks for a number alone: `{ totalCount }`."""
+        inner = self._tokens[self._at + 1 : self._at + 3]
+        return inner[1:] == ["}"] and inner[0].lower().endswith(("count", "total"))
+
+    def _level_below(self, root: Root) -> _Level:
+        """The level that a list's selection opens; how many objects stand on it is a guess."""
+        shape, above = self.shape, self._stack[-1]
+        assumed = _ASSUMED_PART if above.lists and not root.bounded else _ASSUMED_SIZE
+        size = root.bound if root.bound is not None else assumed
         many = not root.keyed or root.bounded
         level = _Level(
             above.lists + 1,
@@ -320,37 +348,79 @@ class _Reader:
             return
         self._at += 1
         nesting = 1
-        tokens, end = self._tokens, len(self._tokens)
-        while self._at < end and nesting:
-            lexeme = tokens[self._at]
-            self._at += 1
+        names: list[str] = []
+        while self._at < len(self._tokens) and nesting:
+            lexeme = self._take()
             if lexeme in "([{":
                 nesting += 1
             elif lexeme in ")]}":
                 nesting -= 1
-            elif self._at < end and tokens[self._at] == ":":
+            elif self._peek() == ":":
                 self._at += 1
-                self._argument(root, lexeme, nesting)
+                del names[nesting - 1 :]
+                names.append(lexeme)
+                self._argument(root, names, nesting)
 
-    def _argument(self, root: Root, name: str, nesting: int) -> None:
-        known = _argument_name(name[:_MAX_NAME])
-        shape, value = self.shape, self._value()
+    def _argument(self, root: Root, names: list[str], nesting: int) -> None:
+        lower = names[-1].lower()
+        value = self._value()
         if nesting <= 2:
-            shape.meanings |= known.meanings
+            self.shape.meanings |= _meanings(names[-1][:_MAX_NAME])
         root.arguments += nesting == 1
-        if known.bound:
+        if lower in _BOUNDS:
             self._bound(root, value)
-        if known.key or (known.ends_as_key and nesting == 1):
-            root.keyed = True
-        if known.filters:
-            shape.filters += 1
-            shape.everything |= value == {} or self._empty_before()
-        shape.wildcard |= isinstance(value, str) and value.startswith(_WILDCARDS)
-        shape.everything |= known.filter and value in ("ALL", '"all"')
-        shape.recursive |= known.recursion
+        root.listed |= nesting == 1 and lower in _SORTS
+        if not isinstance(value, dict):
+            self._key(root, names, value)
+        elif lower in _CARRIERS:
+            self._inner_keys(root, names, value)
+        if lower in _FILTERS:
+            self.shape.filters += 1
+            self.shape.everything |= lower != "input" and (value == {} or self._empty_before())
+        self._says(lower, value)
+
+    def _says(self, lower: str, value: JsonValue) -> None:
+        shape = self.shape
+        if isinstance(value, str):
+            shape.wildcard |= value.startswith(_WILDCARDS)
+            if len(value) > _MIN_QUERY and value[0] != "{":
+                shape.texts.append(value.strip('"').strip())
+        shape.everything |= lower == "filter" and value in ("ALL", '"all"')
+        shape.recursive |= lower in _RECURSIONS
+        listed = value == "[" or (isinstance(value, list) and bool(value))
+        shape.groups |= lower in _GROUPINGS and value not in ([], None)
+        shape.groups |= lower in ("by", "dimensions") and listed
+        shape.model |= lower in _MODEL_ARGUMENTS
+
+    def _key(self, root: Root, names: list[str], value: JsonValue) -> None:
+        """Notes a condition on a key: `id: 1`, `where: {id: {_eq: 1}}`, `func: uid(0x1)`."""
+        if names[-1].lower() in _EQUALS and len(names) > 1:
+            names = names[:-1]
+        if not all(name.lower() in _CARRIERS for name in names[:-1]):
+            return
+        last, lower = last_word(names[-1]), names[-1].lower()
+        key = last in _KEYS or lower.endswith(("id", "key", "slug", "ids"))
+        if lower == "func":
+            key = value == "uid"
+            root.listed |= not key
+        if key and isinstance(value, list):
+            root.bound = max(root.bound or 0.0, float(len(value)))
+        root.keyed |= key and (last in _UNIQUE or not is_plural(root.name) or len(names) == 1)
+        root.unique |= key and (lower in _UNIQUE or lower == "representations")
+
+    def _inner_keys(self, root: Root, names: list[str], value: JsonValue) -> None:
+        """The keys of a filter that a variable carries."""
+        for key, inner in list(value.items())[:20] if isinstance(value, dict) else ():
+            if isinstance(inner, dict):
+                equal = next((v for k, v in inner.items() if k.lower() in _EQUALS), None)
+                if isinstance(equal, str | int):
+                    self._key(root, [*names, key], equal)
+            elif isinstance(inner, str | int):
+                self._key(root, [*names, key], inner)
 
     def _bound(self, root: Root, value: JsonValue) -> None:
         root.bounded = True
+        self.shape.bounds += 1
         number = _number(value)
         if number is not None:
             self.shape.limits.append(number)
@@ -392,8 +462,8 @@ def _number(value: JsonValue) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        # First the smaller one: whole numbers of JSON may be too large for a float.
-        return float(min(value, 1e9))
+        # Bounded first: whole numbers of JSON may be too large for a float.
+        return float(max(-1e9, min(value, 1e9)))
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     return None

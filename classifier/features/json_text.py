@@ -173,15 +173,18 @@ class _Outline:
         self._at += 1
         items: list[JsonValue] = []
         while not self._ends("]"):
+            before = self._at
             item = self._value(depth + 1)
             if self._cut:
-                return self._as_long(items, start) if item is None else [*items, item]
+                # One like the others that the limit fell upon, or the long one that brought it on?
+                like_others = item is None or self._at - before <= before - start
+                return self._as_long(items, start, before) if like_others else [*items, item]
             items.append(item)
         return items
 
-    def _as_long(self, items: list[JsonValue], start: int) -> list[JsonValue]:
+    def _as_long(self, items: list[JsonValue], start: int, end: int) -> list[JsonValue]:
         """The items with the last of them standing for those that were not read."""
-        share = (self._at - start) / (len(self._text) - start)
+        share = (end - start) / (len(self._text) - start)
         missing = int(len(items) / share) - len(items)
         return items + items[-1:] * missing
 

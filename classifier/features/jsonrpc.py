@@ -109,6 +109,8 @@ def _params(params: JsonValue, bag: dict[str, float]) -> None:
         else []
     )
     bag[f"rpc.params={min(4, len(items))}"] = 1.0
+    if items and len(items) <= 2 and _is_key(items[0]):
+        bag["rpc.key"] = 1.0
     if any(item is True for item in items):
         bag["rpc.true"] = 1.0
     for item in items[:8]:
@@ -117,6 +119,13 @@ def _params(params: JsonValue, bag: dict[str, float]) -> None:
             _block_range(item, bag)
         elif isinstance(item, list):
             bag[f"rpc.list={bucket(len(item))}"] = 1.0
+
+
+def _is_key(item: JsonValue) -> bool:
+    """Whether the first parameter is a key: a hash, an address, a number."""
+    if isinstance(item, str):
+        return len(item) > 1 and " " not in item and any(sign.isdigit() for sign in item)
+    return isinstance(item, int) and not isinstance(item, bool)
 
 
 def _block_range(item: dict[str, JsonValue], bag: dict[str, float]) -> None:

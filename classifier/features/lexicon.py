@@ -20,13 +20,17 @@ template: template templates setting settings preset presets preference preferen
     schedules definition definitions policy policies rule rules config configs configuration
     option options subscription subscriptions destination destinations alias aliases saved
     draft layout
-get: hget getitem findone obtener consultar leer lesen holen abrufen lire obtenir ler
+get: xiangqing poluchit syousai detay ayrinti szczegoly einzeln
+    hget getitem findone obtener consultar leer lesen holen abrufen lire obtenir ler
     ottieni leggi consulter mget lindex fetchone byid select retrieved whois hover info get
     fetch retrieve read load lookup resolve detail details view single one obtain peek
 describe: describe show info inspect desc about overview describes
-list: listar lister auflisten elenco liste lista pages browse folder propfind list enumerate
+list: spisok liebiao daftar listele ichiran overzicht uebersicht
+    listar lister auflisten elenco liste lista pages browse folder propfind list enumerate
     page items collection feed ls listing lists enum walk
-search: buscar suchen chercher rechercher ricerca cerca pesquisar suche recherche searchread
+search: sousuo chaxun poisk kensaku szukaj wyszukaj cari zoeken busca busqueda soek ara arama
+    pencarian
+    buscar suchen chercher rechercher ricerca cerca pesquisar suche recherche searchread
     search find query filter match suggest suggestion autocomplete typeahead seek searches
     queries msearch lookupall finder locate discover nearby similar recommend recommendation
     recommendations related
@@ -34,18 +38,24 @@ scan: scantxoutset recurse recursive crawl dumptxoutset largest scan dump everyt
     iterate traverse full unbounded whole complete entire alldocs
 count: count total size number cnt counts length tally
 exists: exists exist check has is contains available availability validate valid verify
-create: crear erstellen anlegen creer crea criar incr set hset lpush rpush sadd xadd grant
+create: sozdat utworz dodaj buat tambah chuangjian tianjia xinzeng touroku toevoegen opret ekle
+    nuevo novo neu nouveau
+    crear erstellen anlegen creer crea criar incr set hset lpush rpush sadd xadd grant
     deposit mint create add new insert register make append place provision allocate enroll
     invite subscribe book reserve fork clone duplicate issue post initiate init open propose
     draft compose
-update: actualizar aendern modifier aggiorna atualizar hset expire setstate transfer move
+update: obnovit zmien aktualizuj aktualisieren actualizar atualizar aggiorna perbarui gengxin
+    xiugai guncelle bijwerken koushin modifier
+    actualizar aendern modifier aggiorna atualizar hset expire setstate transfer move
     signal withdraw update edit modify set patch change replace rename assign attach detach
     link unlink enable disable toggle mark activate deactivate approve reject close lock
     unlock pin unpin star unstar follow unfollow adjust increment decrement accept decline
     confirm transition put reorder extend touch reschedule tag untag label associate
     disassociate acknowledge ack apply vote rate block unblock ban mute promote demote
     publish unpublish modifycolumnfamilies alter
-delete: eliminar loeschen supprimer elimina excluir hdel decommission empty delete remove
+delete: udalit usun hapus shanchu sil verwijderen sakujo loeschen eliminar excluir supprimer
+    cancella
+    eliminar loeschen supprimer elimina excluir hdel decommission empty delete remove
     destroy purge drop clear unset revoke del erase deregister unregister uninstall forget
     discard expire evict invalidate unsubscribe trash rm void
 upsert: upsert save store write merge putall ingest
@@ -64,41 +74,62 @@ meta: metadata schema schemas config configuration settings setting preferences 
     typename enums i18n translations sitemap robots favicon swagger openapi docs flag
     feature parameters license licence env environment environments
 self: me whoami self profile viewer myself account mine own
-agg: auswertung statistik estadisticas statistiques median regrouper analyze analysis
+agg: shukei tongji resumen resumo totales totalen podsumowanie ozet ringkasan svodnaya
+    zusammenfassung agregado agrupado gruppiert synthese consolidado
+    auswertung statistik estadisticas statistiques median regrouper analyze analysis
     aggregated counts sumby aggregate aggregation aggregations agg aggs sum avg average mean
     percentile percentiles histogram group grouped groupby rollup pivot cube facets facet
     timeseries cohort cohorts funnel funnels trend trends breakdown distinct cardinality
     statistics stats stat olap measures dimensions tops leaderboard quantile stddev variance
     heatmap correlation rollups datehistogram summary totals significant topn timeboundary
     groupedby interval granularity uniques
-report: report reports reporting insights insight dashboard dashboards statement statements
+report: reporte informe informes relatorio relatorios rapport rapports rapporto rapporti bericht
+    berichte raport raporty rapor raporlar laporan otchet otchety baobiao houkoku rapportage
+    svodka verslag
+    report reports reporting insights insight dashboard dashboards statement statements
     analytics analysis analyse analyze kpi kpis forecast benchmark scorecard
-export: exportar exporter dumps esporta unloads export exports download downloads extract
+export: exporter exportieren exporteren esportare eksport eksportuj ekspor disaaktar daochu
+    vygruzka vygruzit shutsuryoku descargar herunterladen telecharger baixar scarica unduh
+    indir pobierz
+    exportar exporter dumps esporta unloads export exports download downloads extract
     unload csv xlsx takeout zip tar tarball parquet exported archive offload xls printout
-import: importar importer importa load loads fullload ingestion crawl scrape replicate clone
+import: importieren importeren importare importuj impor daoru zagruzka zagruzit iceaktar torikomi
+    stapelimport carga ingest ingestion
+    importar importer importa load loads fullload ingestion crawl scrape replicate clone
     import imports bulkload sync synchronize synchronise resync migrate migration seed
     copyfrom dataload etl mirror harvest pull copy copyobject hydrate backfill crawlsite
-bulk: bulk batch mass many multi batches bulkwrite batched multiple all each manymany unwind
+bulk: masivo masiva massivo lote lotes stapel massen masse lot lotto masowy masowo toplu massal
+    piliang ikkatsu massovo paquete massa bulto
+    bulk batch mass many multi batches bulkwrite batched multiple all each manymany unwind
     mutations operations
 job: job jobs task tasks run runs execution executions workflow workflows pipeline pipelines
     operation dag dags cron schedule schedules queue queues builds worker process processing
     deployment deployments
-start: calcular berechnen calculer calcola ejecutar executar ausfuehren execute runsync
+start: recalcular neuberechnen recalculer przelicz hitung hesapla raschet rasschitat keisan
+    jisuan bereken procesar processar verarbeiten traiter
+    calcular berechnen calculer calcola ejecutar executar ausfuehren execute runsync
     start run exec launch trigger invoke dispatch enqueue process perform begin kick compute
     calculate rerun submit evaluate eval play invocations invocation call kickoff
     materialize submitjob startjob recalc
 stop: stop cancel abort pause suspend terminate kill resume retry interrupt halt stopjob
     canceled cancelled hold release
-progress: syncing status progress state result results poll statuses describejob getjob eta
+progress: zhuangtai durum sostoyanie estado zustand stato joutai statut situacao
+    syncing status progress state result results poll statuses describejob getjob eta
     outcome
-train: train training finetune finetuning tune tuning fit learn retrain fine distill
+train: entrenar entrenamiento treinar trainieren entrainer addestra xunlian gakushu obuchit egit
+    train training finetune finetuning tune tuning fit learn retrain fine distill
     finetunes hyperparameter customization trainings lora automl
-infer: recognise identify depict rerank similarity predict prediction predictions infer
+infer: clasificar klassifizieren classifier raspoznavanie raspoznat shibie ninshiki erkennen
+    reconocer reconhecer prever predecir vorhersage prevoir
+    recognise identify depict rerank similarity predict prediction predictions infer
     inference inferences classify classification score scoring detect detection recognize
     recognition moderate moderation moderations reranking rank ner sentiment anomaly
     annotate segment segmentation rawpredict entities zeroshot analyzeimage vision scorer
     forecastmodel
-generate: narrate completion respond ask answer story caption completions chat generate
+generate: generar gerar erzeugen generer genera generuj olustur shengcheng seisei genereren
+    sgenerirovat traducir traduzir uebersetzen traduire fanyi honyaku perevod wenda
+    zusammenfassen resumir
+    narrate completion respond ask answer story caption completions chat generate
     generation generations complete responses translate translation paraphrase rewrite
     summarize summarise summarization llm gpt converse conversation generatecontent
     generatetext streamgeneratecontent infill copilot fim synthesize synthesis dream txt2img
@@ -109,10 +140,13 @@ media: image images video videos audio speech transcription transcriptions trans
     transcode transcoding tts stt ocr thumbnail thumbnails resize encode encoding encodings
     upscale stream speechtotext texttospeech voice watermark media recording subtitles
     caption captions dub clip clips variations edits mux ffmpeg photo face faces
-convert: transform convertfile convert conversion conversions render rendering rendered pdf
+convert: build compile bake bundle rasterize typesetting transpile webpack konvertieren umwandeln
+    convertir converter converti zhuanhuan henkan
+    transform convertfile convert conversion conversions render rendering rendered pdf
     screenshot screenshots docx html2pdf compile minify compress ocrmypdf pandoc typeset
     parse partition
-optimize: optimal planning optimizer backtests montecarlo var stress simulate simulator
+optimize: optimizar optimieren optimiser ottimizza youhua saitekika
+    optimal planning optimizer backtests montecarlo var stress simulate simulator
     solvers rebalance optimize optimise optimization optimisation solve solver simulation
     simulations tsp vrp backtest allocation planner whatif assignment optimizetours
     optimized solution scenario scenarios mrp nesting
@@ -120,7 +154,10 @@ graph: shortest path paths traversal pagerank community neighbors neighbours exp
     centrality graph shortestpath subgraph connected reachability lineage louvain
 geo: route routes directions distancematrix isochrone isochrones matrix geocode geocoding
     elevation places tile tiles reverse
-maintain: reconciliation rapprochement conciliar monthend closing cierre rescan dedup
+maintain: reindexar reindexieren neuindexieren perestroit respaldo sicherung sauvegarde salvaguarda
+    wiederherstellen restaurar restaurer cierre fechamento cloture abschluss zamkniecie
+    kapanis przelicz rebuilding reprocesar reprocessar
+    reconciliation rapprochement conciliar monthend closing cierre rescan dedup
     deduplicate pagerank decommission purge rewrite indexing recluster recalibrate reprice
     reallocate recover reindex vacuum compact compaction rebuild backup backups restore
     restores snapshot snapshots repair forcemerge flush defrag defragment gc cleanup prune
@@ -134,7 +171,10 @@ logs: log logs events audit history timeline activity activities event traces sp
 send: send notify emit push sms email mail webhook webhooks callback hook hooks notification
     notifications broadcast message messages msg deliver track identify telemetry beacon
     collect sendmessage topic topics inbox
-pay: charge charges payment payments refund refunds capture payout payouts checkout order
+pay: dingdan siparis siparisler pesanan zakaz zakazy zamowienie zamowienia pedido pedidos
+    bestellung bestellungen commande commandes factura facturas fatura rechnung rechnungen
+    facture ordine ordini
+    charge charges payment payments refund refunds capture payout payouts checkout order
     orders invoice invoices subscription subscriptions cart basket intent intents
 latest: latest current last newest now today recent next active default primary head tip
     finalized safe pending
@@ -143,7 +183,9 @@ tree: tree recursive deep nested descendants ancestors hierarchy children subtre
 tokenize: tokenize tokenizer counttokens detokenize tokenization tokencount
 price: price quote estimate rate rates fee fees balance cost gas gasprice amount
 block: block transaction transactions receipt receipts blocks nonce blockhash
-user: user users member members customer customers account accounts people person contact
+user: yonghu kullanici pengguna polzovatel uzytkownik usuario utilisateur benutzer utente
+    klient kunde kunden cliente clientes
+    user users member members customer customers account accounts people person contact
     contacts organization organizations team teams employee employees tenant tenants owner
     group groups
 thing: product products item file files folder folders document documents doc record records

@@ -53,7 +53,7 @@ def instant(text: str) -> float | None:
         number = int(digits)
         if number < _EPOCH_MIN:
             return None
-        return number / 1000 if number > _EPOCH_MS else float(number)
+        return _scaled(number)
     found = _DATE.search(text)
     if not found:
         return None
@@ -61,6 +61,14 @@ def instant(text: str) -> float | None:
     if not (1970 <= year <= 2200 and 1 <= month <= 12 and 1 <= day <= 31):
         return None
     return date(year, month, 1).toordinal() * 86_400.0 + day * 86_400.0 + _clock(text)
+
+
+def _scaled(number: int) -> float:
+    """Epoch seconds of a number of seconds, milli-, micro- or nanoseconds."""
+    for factor in (1, 1_000, 1_000_000, 1_000_000_000):
+        if number < _EPOCH_MS * factor:
+            return number / factor
+    return number / 1_000_000_000
 
 
 def _clock(text: str) -> float:

@@ -10,6 +10,7 @@ and SPARQL. What counts is the same everywhere: keyed, filtered, aggregated, bou
 import re
 from typing import Final
 
+from classifier.features.dialects import read_dialect
 from classifier.features.magnitudes import bucket, log, seconds, span
 from classifier.features.verdicts import choose, flag
 from classifier.features.vocabulary import vocabulary
@@ -31,6 +32,8 @@ _SPARQL: Final = re.compile(
     _PROLOGUE + r"(?:SELECT|ASK|CONSTRUCT|DESCRIBE|INSERT|DELETE|WITH)\b[^{]{0,400}"
     r"(?:\{|<http)[^}]{0,600}(?:\?\w|<http)|"
     + _PROLOGUE
+    + r"(?:ASK|DESCRIBE)\b[^{]{0,200}\{?[^}]{0,400}\w:\w|"
+    + _PROLOGUE
     + r"(?:SELECT|ASK|CONSTRUCT)\b[^{]{0,300}\?\w[^{]{0,300}\{",
     re.IGNORECASE,
 )
@@ -47,6 +50,9 @@ _GREMLIN: Final = re.compile(r"\bg\.(?:V|E|addV|addE|with\w*|tx)\(")
 _PIPE: Final = re.compile(r"\|>?\s*([a-zA-Z_]+)")
 
 
+_FLUX: Final = re.compile(r"\s*(?:import\s+\"[\w/]+\"\s*)+\s*\w+\.\w+\(")
+
+
 _GROUP_STAGE: Final = vocabulary("""
     summarize stats aggregate count group aggregatewindow sum mean timechart chart top rare
     eventstats streamstats makeseries distinct uniq bin window reduce median quantile join
@@ -54,14 +60,23 @@ _GROUP_STAGE: Final = vocabulary("""
 """)
 
 
+_COUNTS: Final = re.compile(
+    r"\b(?:sum|avg|min|max|count|topk|quantile)\s*(?:by|without)?\s*\([^|]*\|"
+    r"|\bjoin\(tables|\|\s*(?:cardinality|percentile|histogram|uniq)\w*\s*\("
+)
+
+
 _FILTER_STAGE: Final = vocabulary("where filter search range fields project keep")
 
 
 def read_query_text(text: str, bag: dict[str, float]) -> bool:
     """Add the features of a query in a language that is told by its text; False if it is none."""
-    text = text[:_MAX_CHARS]
+    # Patterns begin with blanks: a long run of them would be walked by each.
+    text = text.lstrip()[:_MAX_CHARS]
     if _is_sparql(text):
         _sparql(text, bag)
+    elif not _GREMLIN.search(text[:400]) and read_dialect(text, bag):
+        return True
     elif _GREMLIN.search(text[:400]):
         _gremlin(text, bag)
     elif _AQL.match(text) and text.lstrip()[:6].upper() != "RETURN":
@@ -69,8 +84,10 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
     elif _CYPHER.match(text):
         _cypher(text, bag)
     elif (
-        "|" in text and _PIPE.search(text) and not text.lstrip().startswith(("{", "["))
-    ) or "|>" in text:
+        ("|" in text and _PIPE.search(text) and not text.lstrip().startswith(("{", "[")))
+        or "|>" in text
+        or _FLUX.match(text)
+    ):
         _pipeline(text, bag)
     else:
         return False
@@ -79,7 +96,7 @@ def read_query_text(text: str, bag: dict[str, float]) -> bool:
 
 # Possessive: blanks that could be split between two places would be split in every way.
 _LIMIT: Final = re.compile(
-    r"\b(?:limit|take|head|top|n:|first|last)\s*+(?:[(:=]\s*+)?(?:n\s*+:\s*+)?(\d{1,9})",
+    r"\b(?:limit|take|head|top|n:|first|last)\s*+(?:[(:=]\s*+)?(?:n\s*+:\s*+)?(\d{1,9}+)(?![\da-z])",
     re.IGNORECASE,
 )
 
@@ -145,7 +162,7 @@ def _cypher(text: str, bag: dict[str, float]) -> None:
 def _gremlin(text: str, bag: dict[str, float]) -> None:
     bag["ql=graph"] = 1.0
     keyed = re.search(
-        r"\.V\(\s*['\"\d]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)",
+        r"\.V\(\s*[\w'\"]|\.hasId\(|has\(\s*['\"](?:\w+['\"]\s*,\s*['\"])?\w*(?:id|name|key|email)",
         text,
     )
     agg = re.search(r"\.(count|group|groupCount|sum|mean|dedup)\(", text)
@@ -194,15 +211,20 @@ def _aql(text: str, bag: dict[str, float]) -> None:
         (walk, "traverse"),
         (agg, "agg-filtered" if where else "agg-all"),
         (keyed, "point"),
+        (limit is None and re.search(r"CONTAINS\(|\bLIKE\b|=~|REGEX_", upper), "scan-text"),
         (limit is not None, "bounded"),
         otherwise="filtered" if where else "scan-all",
     )
 
 
 def _sparql(text: str, bag: dict[str, float]) -> None:
+    text = _LABELS.sub("", text)
     upper = text.upper()
     bag["ql=graph"] = 1.0
     agg = re.search(r"\b(COUNT|SUM|AVG|GROUP_CONCAT|MIN|MAX)\s*\(|GROUP BY", upper)
+    given = re.search(r"\bVALUES\s+[?(]", upper)
+    constant = re.search(r"(?:WHERE)?\s*\{\s*\}\s*$", upper)
+    asked = re.search(r"^\s*(?:PREFIX[^\n]*?>\s*)*ASK\b", upper)
     limit = _bound(text, bag)
     patterns = len(re.findall(r"\?\w+", text))
     keyed = (
@@ -221,22 +243,32 @@ def _sparql(text: str, bag: dict[str, float]) -> None:
     )
     choose(
         bag,
+        (constant, "const"),
+        (_CHANGES_ALL.search(upper), "write-all"),
         (re.search(r"\b(INSERT|DELETE|LOAD|CLEAR)\b", upper), "write"),
         (agg, "agg-key" if keyed else "agg-all"),
-        ("ASK" in upper[:400] and limit is None and patterns < 4, "point"),
+        (asked and limit is None and patterns < 4, "point"),
         (walk, "traverse"),
+        (keyed and upper.lstrip().startswith("CONSTRUCT"), "join-key"),
         (keyed, "point"),
         (regex, "scan-text"),
+        (given, "keyed-page"),
         (limit is not None, "bounded" if (limit or 0) <= 1000 else "bounded-large"),
         otherwise="scan-all",
     )
+
+
+_LABELS: Final = re.compile(r"SERVICE\s+\w+:label\s*\{[^}]{0,200}\}?", re.IGNORECASE)
+_CHANGES_ALL: Final = re.compile(
+    r"WHERE\s*\{\s*\?\w+\s+\?\w+\s+\?\w+\s*\.?\s*\}|\bCLEAR\s+(?:ALL|DEFAULT)|DROP\s+ALL"
+)
 
 
 def _pipeline(text: str, bag: dict[str, float]) -> None:
     """Kusto, ES|QL, Splunk, Flux, LogQL's pipes."""
     stages = [stage.lower() for stage in _PIPE.findall(text)]
     bag["ql=pipe"] = 1.0
-    agg = any(stage in _GROUP_STAGE for stage in stages)
+    agg = any(stage in _GROUP_STAGE for stage in stages) or _COUNTS.search(text) is not None
     limit = _bound(text, bag)
     where = any(stage in _FILTER_STAGE for stage in stages)
     heavy = sum(stage in ("join", "lookup", "transaction", "pivot") for stage in stages)
@@ -282,8 +314,11 @@ def looks_like_graph(text: str) -> bool:
 
 
 def _is_sparql(text: str) -> bool:
-    # No text without one of the two is SPARQL, and most hold neither.
-    return ("?" in text or "<" in text) and _SPARQL.match(text) is not None
+    # No text without one of these is SPARQL, and most hold none.
+    return any(sign in text for sign in _SPARQL_SIGNS) and _SPARQL.match(text) is not None
+
+
+_SPARQL_SIGNS: Final = ("?", "<", "ASK", "DESCRIBE")
 
 
 _PROCEDURE: Final = re.compile(r"\s*+CALL\s+\w+\.\w+", re.IGNORECASE)

@@ -31,7 +31,7 @@ FIRST: Final = vocabulary("""
     SET OPTIMIZE VACUUM ANALYZE COPY LOAD UNLOAD EXPORT IMPORT BACKUP RESTORE MERGE UPSERT
     REPLACE CALL EXEC EXECUTE EXISTS GRANT REVOKE BEGIN COMMIT ROLLBACK REFRESH KILL CHECK
     SYSTEM ATTACH DETACH RENAME PRAGMA VALUES REINDEX CLUSTER REPAIR MSCK DECLARE DO TABLE
-    PURGE REORG CACHE LIST
+    PURGE REORG CACHE LIST FROM INFO BUILD PREPARE DEFINE
 """)
 _AGGREGATES: Final = vocabulary("""
     COUNT SUM AVG MIN MAX MEAN MEDIAN STDDEV STDDEV_POP VARIANCE PERCENTILE QUANTILE QUANTILES
@@ -46,15 +46,14 @@ SYSTEM_TABLE: Final = re.compile(
     re.IGNORECASE,
 )
 _KEY: Final = re.compile(
-    r"(^|[._])(id|key|uuid|pk|guid|email|sku|slug|code|number|hash|lexeme|name|username|login|isbn|no)$|(id|key|uuid|number|code)$",
+    r"(^|[._])(k|id|key|uuid|pk|guid|email|sku|slug|code|number|hash|lexeme|name|username|login|isbn|no)$|(id|key|uuid|number|code)$",
     re.IGNORECASE,
 )
 _GENERATORS: Final = vocabulary("""
     NUMBERS GENERATE_SERIES NUMBERS_MT GENERATERANDOM RANGE ZEROS SLEEP UNNEST LONG_SEQUENCE
 """)
 _CONTAINS: Final = vocabulary("""
-    CONTAINS POSITION STRPOS INSTR LOCATE CHARINDEX SEARCH REGEXP_CONTAINS HASTOKEN
-    MULTISEARCHANY
+    POSITION STRPOS INSTR LOCATE CHARINDEX REGEXP_CONTAINS HASTOKEN MULTISEARCHANY
 """)
 _ML: Final = (
     "ML.", "AI.", "CORTEX", "SNOWFLAKE.CORTEX", "AI_", "PREDICT", "FORECAST", "VECTOR_",
@@ -96,24 +95,33 @@ class Statement:
     kind: str = ""
     inserts: int = 0
     last_value: bool = False
+    primary: bool = False
+    latest: bool = False
 
 
 # Possessive: a comment that could end in two places would be tried in each, for all comments.
 _START: Final = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.{0,400}?\*/|\()*+"
-    r"([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"\w+\"\s*$)(.{0,200})",
+    r"(?:\s|(?:--|#)[^\n]*\n|/\*.{0,400}?\*/|\()*+"
+    r"([A-Za-z]+)\b(?!\s*[:=.({]|\s+\"[\w/]+\"\s*(?:\n|$))(.{0,200})",
     re.DOTALL,
 )
 _CLAUSE: Final = re.compile(r"[*,=()]|\b(from|into|table|set|where|\d)\b", re.IGNORECASE)
+_FROM_FIRST: Final = re.compile(r"\b(?:SELECT|SHOW|INSERT|WHERE|GROUP)\b", re.IGNORECASE)
 
 
-def looks_like_sql(text: str) -> bool:
-    """Whether a text starts with a statement of SQL or a dialect of it."""
+def looks_like_sql(text: str, *, sure: bool = False) -> bool:
+    """Whether a text starts with a statement of SQL or a dialect of it.
+
+    Args:
+        text: What may be a statement.
+        sure: Whether its place says so, so that `show tables` is one without more signs.
+    """
     found = _START.match(text[:800])
     if not found or found[1].upper() not in FIRST:
         return False
-    rest = found[2]
-    return found[1].isupper() or bool(_CLAUSE.search(rest))
+    if found[1].upper() == "FROM" and ("|" in text[:400] or not _FROM_FIRST.search(text[:800])):
+        return False
+    return found[1].isupper() or sure or bool(_CLAUSE.search(found[2]))
 
 
 def parse(text: str) -> Statement:
@@ -143,12 +151,13 @@ _KINDS: Final = vocabulary("""
     DATABASE SCHEMA USER ROLE WAREHOUSE STREAM PIPE TYPE DICTIONARY SEQUENCE EXTENSION STAGE
     POLICY
 """)
-_PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA"))
+_PREFIXES: Final = frozenset(("BEGIN", "START", "SET", "USE", "PRAGMA", "DECLARE"))
 # Each with what stands in every text it finds, which is quicker to look for.
 _SPANS: Final = (
     (
         "INTERVAL",
         re.compile(
+            r"(?<!bin\()(?<!bucket\()(?<!bin, )"
             r"INTERVAL\s+'?(\d{1,6})'?\s*'?(SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR)",
             re.IGNORECASE,
         ),
@@ -192,14 +201,22 @@ def _without_prefix(tokens: list[str]) -> list[str]:
     for _ in range(8):
         while start < len(tokens) and tokens[start] in ("(", ";"):
             start += 1
-        near = tokens[start : start + 60]
-        if not near or near[0].upper() not in _PREFIXES or ";" not in near:
+        near = tokens[start : start + 200]
+        if not near or not _prepares(near) or ";" not in near:
             break
         after = start + near.index(";") + 1
         if after == len(tokens):
             break
         start = after
     return tokens[start:]
+
+
+def _prepares(tokens: list[str]) -> bool:
+    """Whether the first statement only prepares the next."""
+    first, second, third = [*(token.upper() for token in tokens[:3]), "", "", ""][:3]
+    return first in _PREFIXES or (
+        first == "CREATE" and second in ("TEMP", "TEMPORARY") and third == "FUNCTION"
+    )
 
 
 _NAME_STARTS: Final = frozenset(ascii_uppercase + "_")
@@ -231,7 +248,20 @@ def _from(seen: Statement, tokens: list[str], at: int) -> None:
     name = tokens[at + 1] if at + 1 < len(tokens) else ""
     if name and name != "(":
         seen.tables.append(name.strip('"`[]'))
-        seen.record = tokens[at + 2 : at + 3] == [":"]
+        seen.record |= tokens[at + 2 : at + 3] == [":"]
+
+
+def _update(seen: Statement, tokens: list[str], at: int) -> None:
+    """`UPDATE account:one` and `... USE KEYS "a"` name one record."""
+    seen.record |= tokens[at + 2 : at + 3] == [":"]
+
+
+def _use(seen: Statement, tokens: list[str], at: int) -> None:
+    seen.record |= tokens[at + 1 : at + 2] in (["KEYS"], ["keys"])
+
+
+def _latest(seen: Statement, _tokens: list[str], _at: int) -> None:
+    seen.latest = True
 
 
 def _join(seen: Statement, tokens: list[str], at: int) -> None:
@@ -266,6 +296,17 @@ def _equals(seen: Statement, tokens: list[str], at: int) -> None:
     if literal:
         seen.equal += 1
         seen.key_equal = seen.key_equal or _KEY.search(left[-_MAX_NAME:]) is not None
+        seen.primary |= _is_own_key(left[-_MAX_NAME:], seen.tables[0] if seen.tables else "")
+
+
+def _is_own_key(column: str, table: str) -> bool:
+    """Whether a column is the table's own key: `id`, or `campaign_id` of `campaigns`."""
+    name = column.rsplit(".", 1)[-1].lower()
+    if name in ("id", "_id", "uuid", "pk"):
+        return True
+    noun = table.rsplit(".", 1)[-1].lower()
+    stem = name.rstrip("id").rstrip("_")
+    return name.endswith("id") and len(noun) > 3 and stem in (noun, noun[:-1])
 
 
 def _in(seen: Statement, tokens: list[str], at: int) -> None:
@@ -307,11 +348,12 @@ _TIME: Final = re.compile(r"time|date|_at$|day|ts$|month|_dt$|timestamp|year")
 
 
 _RULES: Final = {
-    "SELECT": _select, "FROM": _from, "JOIN": _join, "OVER": _over, "LIMIT": _limit,
+    "SELECT": _select, "FROM": _from, "UPDATE": _update, "USE": _use, "LATEST": _latest,
+    "JOIN": _join, "OVER": _over, "LIMIT": _limit,
     "FETCH": _limit, "TOP": _limit, "WHERE": _where, "PREWHERE": _where, "=": _equals,
     "IN": _in, ">": _range, ">=": _range, "<": _range, "<=": _range, "BETWEEN": _range,
     "LIKE": _like, "ILIKE": _like,
-    "REGEXP": _regex, "RLIKE": _regex, "MATCH": _regex, "REGEXP_LIKE": _regex,
+    "REGEXP": _regex, "RLIKE": _regex, "MATCHES": _regex, "REGEXP_LIKE": _regex,
     "REGEXP_MATCHES": _regex,
     "~": _regex, "=~": _regex, "VALUES": _values, ";": _semicolon, "NEXT": _limit, "FIRST": _limit,
 }  # fmt: skip

@@ -12,10 +12,10 @@ from classifier.features.vocabulary import vocabulary
 _DAY: Final = 86_400.0
 _BULK: Final = vocabulary("""
     OPTIMIZE VACUUM COPY UNLOAD LOAD EXPORT IMPORT BACKUP RESTORE REINDEX MSCK ANALYZE REORG
-    CLUSTER REPAIR
+    CLUSTER REPAIR BUILD
 """)
 _META: Final = vocabulary("""
-    SHOW DESCRIBE DESC USE SET EXPLAIN PRAGMA EXISTS LIST BEGIN COMMIT ROLLBACK
+    INFO SHOW DESCRIBE DESC USE SET EXPLAIN PRAGMA EXISTS LIST BEGIN COMMIT ROLLBACK
 """)
 _REWRITES: Final = vocabulary("""
     OPTIMIZE REBUILD COMPACT MATERIALIZE VACUUM MERGE MOVE CLUSTER
@@ -96,6 +96,7 @@ def verdict_of(seen: Statement) -> str:
         "GRANT",
         "REVOKE",
         "TRUNCATE",
+        "DEFINE",
     ):
         return _definition(seen)
     if seen.first in ("INSERT", "REPLACE", "UPSERT", "MERGE", "UPDATE", "DELETE"):
@@ -140,6 +141,8 @@ def _write(seen: Statement) -> str:
             else "write"
         )
     joined = seen.first == "UPDATE" and bool(seen.tables)
+    if seen.record and not seen.where:
+        return "write"
     if not seen.where or joined or seen.leading_like or seen.contains:
         return "write-all"
     return "write" if seen.key_equal or not seen.ranges else "write-range"
@@ -171,6 +174,8 @@ def _aggregation(seen: Statement) -> str:
         return "agg-all"
     if seen.leading_like or seen.contains or seen.windows or "RECURSIVE" in seen.words:
         return "agg-wide"
+    if seen.primary and "GROUP" not in seen.words and not seen.joins and len(seen.tables) == 1:
+        return "point"
     recent = 0 < seen.span_seconds <= _DAY
     if seen.key_equal:
         return "agg-key-recent" if recent else "agg-key"
@@ -179,6 +184,8 @@ def _aggregation(seen: Statement) -> str:
 
 def _plain(seen: Statement) -> str:  # noqa: PLR0911 - a list of cases
     if seen.record and not seen.joins:
+        return "point"
+    if seen.latest and seen.equal and not seen.ranges:
         return "point"
     large = (seen.limit or 0) > 1000
     if large:

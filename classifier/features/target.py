@@ -7,8 +7,9 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from classifier.features.intent import add_intent, rest_intent
+from classifier.features.intent import add_intent, rest_intent, verb_of
 from classifier.features.magnitudes import bucket
+from classifier.features.nouns import NOUNS
 from classifier.features.request import Parts
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, is_known, is_plural, split_name, stem
@@ -43,6 +44,24 @@ ACTION_GROUPS: Final = vocabulary("""
 """)
 
 
+_SUFFIX: Final = re.compile(r"(?<=\w)\.(json|xml|php|aspx?|jsp|cgi|fcgi|do)$", re.IGNORECASE)
+_FORMAT_NAMES: Final = frozenset(("json", "xml"))
+_CALL: Final = re.compile(r"([A-Za-z][\w.]{2,60})\((?:\w+=.*)?\)$")
+
+
+def unsuffixed(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """A path's segments without what only names the form of the answer: `/tickets.json`."""
+    if not segments:
+        return segments
+    last = _SUFFIX.sub("", segments[-1])
+    if last in _FORMAT_NAMES and len(segments) > 1:
+        return segments[:-1]
+    call = _CALL.match(last) if last.endswith(")") else None
+    if call and call[1][:1].islower():
+        last = call[1]
+    return segments if last == segments[-1] else (*segments[:-1], last)
+
+
 def is_id(segment: str) -> bool:
     """Whether a segment looks like a key by its characters alone."""
     if len(segment) > 64 and " " not in segment:
@@ -55,6 +74,8 @@ def is_id(segment: str) -> bool:
 def _is_id(segment: str) -> bool:
     if _VERSION.match(segment) and not segment.isdigit():
         return False
+    if segment == "/":
+        return True
     return _ID.match(segment[:80]) is not None
 
 
@@ -78,9 +99,9 @@ def kinds(segments: tuple[str, ...], method: str = "GET") -> list[str]:
 def _kind(segment: str, previous: str, before: str, *, early: bool) -> str:
     """The kind of a segment after another one, whose kind and text are given."""
     kind = _kind_by_itself(segment, previous, early=early)
-    if kind in ("word", "plural") and previous == "plural" and _is_named_after(segment, before):
-        return "key"
-    return kind
+    if kind not in ("word", "plural") or previous != "plural":
+        return kind
+    return "key" if _is_named_after(segment, before) or _is_name(segment, before) else kind
 
 
 def _is_named_after(segment: str, collection: str) -> bool:
@@ -93,6 +114,38 @@ def _is_named_after(segment: str, collection: str) -> bool:
         words[-1] == "id"
         or words[0] in ("my", "test", "example", "sample", "demo")
         or (noun == words[-1] != words[0])
+    )
+
+
+# What people name themselves: `/topics/orders` is one topic, `/users/orders` are orders.
+_NAMED: Final = vocabulary("""
+    topics indexes indices queues exchanges tables databases buckets namespaces pods deployments
+    models datasets repositories repos streams schemas keyspaces secrets configmaps vhosts
+    realms functions plugins modules packages tags branches images volumes networks keys
+    collections connectors subjects tubes flags variables lexicons dictionaries aliases
+    warehouses catalogs tablespaces graphs datastores kustomizations helmreleases applications
+    templates environments stacks registries caches feeds sensors vaults charts pipelines
+    workflows rooms channels stations classes types labels metrics domains zones clusters
+""")
+_QUALIFIERS: Final = vocabulary("""
+    available active inactive recent popular trending starred latest default current overview
+    summary archived deleted enabled disabled owned shared public private all mine list detail
+    details stats new top hot featured missing tree lookup values names ids info me self types
+    groups versions schemas models bulk batch query data metadata metrics events search
+""")
+
+
+def _is_name(segment: str, collection: str) -> bool:
+    """Whether a known word stands in the place of a name that somebody gave."""
+    if segment[:1].isupper() and collection.islower():
+        return True
+    return (
+        collection.lower() in _NAMED
+        and segment.islower()
+        and segment not in _QUALIFIERS
+        and segment not in NOUNS
+        and not segment.startswith(("_", "$", "."))
+        and not verb_of(split_name(segment)[0] if split_name(segment) else "")
     )
 
 
@@ -123,28 +176,44 @@ class Target(NamedTuple):
         shape: The shape in one word.
         segments: The segments, those emptied that only say that a key stands there.
         kinds: For each segment what it is.
+        whole: The segments as they stand there.
     """
 
     shape: str
     segments: tuple[str, ...]
     kinds: tuple[str, ...]
+    whole: tuple[str, ...]
+
+    def without_lead(self) -> tuple[tuple[str, ...], list[str]]:
+        """The whole segments with their kinds, without what only leads to the API."""
+        at = _lead(self.whole, self.kinds)
+        return self.whole[at:], list(self.kinds[at:])
+
+
+def _lead(segments: tuple[str, ...], found: tuple[str, ...]) -> int:
+    """How many segments only lead to the API: `api`, `v1`."""
+    at = 0
+    while at < len(segments) - 1 and (found[at] == "version" or segments[at].lower() in _PREFIXES):
+        at += 1
+    return at
 
 
 def read_target(parts: Parts, bag: Features) -> Target:
     """Add the features of method and path."""
-    found = tuple(kinds(parts.segments, parts.method))
+    whole = unsuffixed(parts.segments)
+    found = tuple(kinds(whole, parts.method))
     # Emptied, so that paths that differ in their keys alone have one place in the cache.
     segments = tuple(
         [
             _telling(segment) if kind in _KEYS and len(segment) <= _MAX_SEGMENT else segment
-            for segment, kind in zip(parts.segments, found, strict=True)
+            for segment, kind in zip(whole, found, strict=True)
         ]
     )
     method = parts.method if parts.method in _METHODS else "OTHER"
     read = _target if _long(segments) else _kept_target
     shape, features = read(method, segments, found)
     bag.update(features)
-    return Target(shape, segments, found)
+    return Target(shape, segments, found, whole)
 
 
 def read_rest_intent(parts: Parts, target: Target, bag: Features) -> None:
@@ -153,7 +222,7 @@ def read_rest_intent(parts: Parts, target: Target, bag: Features) -> None:
     if parts.query_params:
         key, value = parts.query_params[0]
         bare = key if not value and _BARE.match(key) else ""
-    _, segments, found = target
+    segments, found = target.segments, target.kinds
     read = _intent if _long(segments) else _kept_intent
     bag.update(read(parts.method, segments, found, bare))
 
@@ -176,12 +245,8 @@ def _long(segments: tuple[str, ...]) -> bool:
 
 
 def _target(method: str, segments: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, Features]:
-    while (
-        segments
-        and (found[0] == "version" or segments[0].lower() in _PREFIXES)
-        and len(segments) > 1
-    ):
-        segments, found = segments[1:], found[1:]
+    at = _lead(segments, found)
+    segments, found = segments[at:], found[at:]
     bag: Features = {}
     shape = _shape(segments, found)
     bag[f"m={method}"] = 1.0
@@ -190,7 +255,7 @@ def _target(method: str, segments: tuple[str, ...], found: tuple[str, ...]) -> t
     bag[f"ids={min(3, sum(kind in _KEYS for kind in found))}"] = 1.0
     bag["depth"] = min(8, len(segments)) / 4
     if segments:
-        _last_words(segments, found, method, bag)
+        _last_words(segments, found, bag)
         _path_words(segments[:-1], found[:-1], bag)
         if segments[-1].count(";") or segments[-1].count(",") > 1:
             count = segments[-1].count(";") + segments[-1].count(",")
@@ -245,9 +310,7 @@ def _shape(  # noqa: PLR0911 - a list of cases
     return under + ("list" if kind == "plural" else "word")
 
 
-def _last_words(
-    segments: tuple[str, ...], found: tuple[str, ...], method: str, bag: dict[str, float]
-) -> None:
+def _last_words(segments: tuple[str, ...], found: tuple[str, ...], bag: dict[str, float]) -> None:
     """The words of the last literal segment, and whether a key follows it."""
     position = next((i for i in reversed(range(len(found))) if found[i] not in _KEYS), None)
     if position is None:
@@ -260,7 +323,6 @@ def _last_words(
         seen.update(groups(word))
     for group in seen:
         bag[f"{place}={group}"] = 1.0
-        bag[f"{method}&{place}={group}"] = 1.0
     if place == "last" and not seen:
         bag["last=unknown"] = 1.0
     if position > 0:

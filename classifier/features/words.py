@@ -6,8 +6,10 @@
 import re
 from functools import lru_cache
 from typing import Final
+from unicodedata import combining, normalize
 
 from classifier.features.lexicon import GROUPS_BY_WORD, LITERALS
+from classifier.features.nouns import NOUNS
 from classifier.features.vocabulary import vocabulary
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -25,7 +27,13 @@ _PLURAL: Final = vocabulary("""
 def split_name(name: str) -> tuple[str, ...]:
     """The lower-case words of an identifier, digits apart: `getUserByID2` has five."""
     # Cut before the cache, so that long names of strangers do not fill the memory.
-    return _split(name[:_MAX_NAME])
+    name = name[:_MAX_NAME]
+    return _split(name if name.isascii() else unaccented(name))
+
+
+def unaccented(name: str) -> str:
+    """The name in plain Latin letters: `analítica` as `analitica`; other scripts unchanged."""
+    return "".join(c for c in normalize("NFKD", name) if not combining(c))
 
 
 @lru_cache(maxsize=8192)
@@ -96,6 +104,9 @@ def is_known(name: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _known(name: str) -> bool:
-    if name.lower() in LITERALS:
+    lower = name.lower()
+    if lower in LITERALS or lower in NOUNS:
         return True
-    return any(word in LITERALS or groups(word) for word in split_name(name))
+    words = split_name(name)
+    ends = (words[0], words[-1]) if len(words) > 2 else words
+    return any(word in LITERALS or word in NOUNS or groups(word) for word in ends)

@@ -5,6 +5,7 @@ masked, for a list of secrets always misses one. Work is linear in a bounded sta
 """
 
 from classifier.redaction.bodies import excerpt
+from classifier.redaction.outline import in_known_words, outline
 from classifier.redaction.reasons import MAX_REASON_CHARS, clean_reason
 from classifier.redaction.shapes import MASK, MAX_EXCERPT_CHARS
 from classifier.redaction.targets import MAX_SHOWN_CHARS, shown_path, shown_url
@@ -16,6 +17,8 @@ __all__ = [
     "MAX_SHOWN_CHARS",
     "clean_reason",
     "excerpt",
+    "in_known_words",
+    "outline",
     "shown_path",
     "shown_url",
 ]

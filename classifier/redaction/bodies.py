@@ -69,6 +69,8 @@ _BOUNDARY = re.compile(r"boundary=\"?([^\";,\s]{1,70})", re.IGNORECASE)
 _PART_NAME = re.compile(r"[\s;]name=\"?([^\";\r\n]{1,64})", re.IGNORECASE)
 _PART_TYPE = re.compile(r"content-type:\s*([a-z]{1,15}/[a-z.+-]{1,40})", re.IGNORECASE)
 _FORM = re.compile(r"[\w.%\[\]+~$-]{1,100}+=\S*+\s*+\Z")
+# Four words in a row are a sentence, and that is somebody's text and no order of a program.
+_PROSE = re.compile(r"(?:[^\W\d_]{2,40}[ \t,.!?]{1,3}+){3}[^\W\d_]{2}|[^\W\d_]{41}")
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
@@ -95,11 +97,10 @@ def _shown_text(text: str, media: str) -> str:
         return "".join(islice(_xml(text), MAX_EXCERPT_CHARS))
     if "form-urlencoded" in media or _FORM.match(text):
         return _form(text)
-    words = text.split()
-    if _QUERY.match(text) or len(words) <= _PROSE_WORDS:
+    words = len(text.split())
+    if _QUERY.match(text) or not (words > _PROSE_WORDS or _PROSE.search(text)):
         return shown_query(text)
-    left = len(words) - _PROSE_WORDS
-    return f"{shown_query(' '.join(words[:_PROSE_WORDS]))} ... {left} more words"
+    return f"({words} words of text)"
 
 
 def _json_text(text: str) -> str:

@@ -17,7 +17,8 @@ from classifier.redaction.shapes import (
 
 _TEXT_TOKEN = re.compile(
     r"(?P<line>\n\s*+)|(?P<gap>\s++)"
-    r"|(?P<hidden>/\*(?:.*?\*/|.*)|--[^\n]*+|\#(?![>&|-])[^\n]*+|(?i:bearer|basic)[ ]++\S++)"
+    r"|(?P<comment>/\*(?:.*?\*/|.*)|(?:--|//)[^\n]*+|\#(?![>&|-])[^\n]*+)"
+    r"|(?P<hidden>(?i:bearer|basic)[ ]++\S++)"
     r'|(?P<quoted>"""(?:.*?"""|.*)|"(?:[^"\\]|\\.)*+(?:"|\Z|\\)'
     # Dialects differ on \': what follows it may or may not be inside.
     r"|'[^'\\]*+(?:\\[^'][^'\\]*+)*+(?:'|\\.*|\Z)|\$(?P<tag>\w*)\$(?:.*?\$(?P=tag)\$|.*))"
@@ -64,7 +65,7 @@ def shown_query(text: str) -> str:
 def _shown_token(token: re.Match[str]) -> str:
     piece = token[0]
     match token.lastgroup:
-        case "line" | "gap":
+        case "line" | "gap" | "comment":
             return " "
         case "chunk":
             return _shown_chunk(piece)

@@ -57,14 +57,15 @@ def tabulate(rows: Sequence[Row]) -> Table:
     targets = np.array([LABELS.index(row.label) for row in everything], dtype=np.intp)
     return Table(
         names=names,
-        matrix=_matrix(bags, {name: at for at, name in enumerate(names)}),
+        matrix=matrix_of(bags, {name: at for at, name in enumerate(names)}),
         targets=targets,
         weights=_as_frequent_as_recorded(everything, targets),
         real=len(rows),
     )
 
 
-def _matrix(bags: list[dict[str, float]], columns: dict[str, int]) -> sparse.csr_matrix:
+def matrix_of(bags: list[dict[str, float]], columns: dict[str, int]) -> sparse.csr_matrix:
+    """Features as numbers, one row a request; those without a column are left out."""
     cells = [
         (value, at, columns[name])
         for at, bag in enumerate(bags)

@@ -21,6 +21,7 @@ FILES: Final = (
     "infrastructure_apis",
     "endpoint_apis",
     "ai_data_apis",
+    "further_apis",
 )
 
 

@@ -34,7 +34,8 @@ _SIBLINGS: Final = (
 # They share paths, bodies and words: leaving one out still trains on its twins.
 _CHAT_ALIKE: Final = (
     "openai azure-openai groq mistral openrouter llm-router-gateways huggingface tgi together "
-    "deepseek fireworks xai perplexity vllm litellm llama-cpp llama-cpp-server voyageai openai-like localai litellm-proxy ollama nvidia-nim"
+    "deepseek fireworks xai perplexity vllm litellm llama-cpp llama-cpp-server voyageai "
+    "openai-like localai litellm-proxy ollama nvidia-nim"
 )
 
 
