@@ -306,7 +306,7 @@ class TestSecrets:
 
     def test_a_shape_reads_like_this(self) -> None:
         assert shape_of(get("/v1/users/7/orders?limit=50&status=open")) == (
-            "GET /v1/users/{int}/orders?limit='p41&status==open\n\n\n3 3 0 ;"
+            "GET /v1/users/{int}/orders?limit='p0.40&status==open\n\n\n3 3 0 ;"
         )
         assert "gql<{ user ( id : 'i ) { name } }>" in str(shape_of(graphql("{user(id:7){name}}")))
         assert "sql<SELECT id FROM ~" in str(shape_of(sql("SELECT id FROM secret_things")))
