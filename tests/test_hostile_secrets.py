@@ -114,7 +114,7 @@ def shown(tmp_path_factory):
     with (
         serving(ollama.app()) as ollama_url,
         processes.classifier(
-            folder, port, OLLAMA_BASE_URL=ollama.url, LOCAL_MIN_CONFIDENCE=1
+            folder, port, OLLAMA_BASE_URL=ollama_url, LOCAL_MIN_CONFIDENCE=1
         ) as classifier,
         hostile_site(
             folder,
