@@ -30,7 +30,7 @@ from classifier.metrics import Metrics
 from classifier.policy import Policy
 from classifier.rules import RequestFacts
 from classifier.settings import ClassifierSettings, LlmMode
-from classifier.shape import shared_key
+from classifier.shape import shared_key, shown_key
 
 logger = logging.getLogger(__name__)
 
@@ -185,9 +185,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_explain(app: FastAPI, service: Service) -> None:
-    given = service.settings.local_min_confidence
-    min_confidence = service.model.min_confidence if given is None else given
-
     @app.post("/explain", summary="Label a request and say why, at length")
     async def explain(question: ClassifyRequest) -> ExplainResponse:
         began = time.perf_counter()
@@ -200,7 +197,8 @@ def _add_explain(app: FastAPI, service: Service) -> None:
         return ExplainResponse.from_decisions(
             decided,
             opinion,
-            min_confidence=min_confidence,
+            min_confidence=service.engine.min_confidence(opinion.local.label),
+            shape=shown_key(view),
             latency_ms=round((time.perf_counter() - began) * 1000, 3),
         )
 

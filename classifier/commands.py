@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from classifier.configuration import EXIT_CODE_BAD_SETTINGS, SettingsError
+from classifier.configuration import EXIT_CODE_BAD_SETTINGS, SettingsError, load
 from classifier.evaluation import asked, explaining, figures, findings, plot, report, sources
 from classifier.evaluation.comparison import compare
 from classifier.evaluation.findings import Findings
 from classifier.evaluation.measure import Measured, measure
 from classifier.evaluation.samples import BadInputError, Sample, read_samples
 from classifier.local_model import LocalModel
+from classifier.settings import ClassifierSettings
 
 EXIT_CODE_BELOW_FLOOR: Final = 1
 
@@ -92,15 +93,17 @@ def _explain(given: argparse.Namespace) -> int:
         if given.file is not None:
             msg = "give a file, or a request by --path and its like, not both"
             raise BadInputError(msg)
-        view = asked.from_arguments(*told)
+        sample = asked.from_arguments(*told)
     else:
-        view = asked.from_file(given.file or asked.STANDARD_INPUT, given.index, given.filter)
+        sample = asked.from_file(given.file or asked.STANDARD_INPUT, given.index, given.filter)
     if given.service is None:
-        answer = explaining.ask_model(LocalModel.load(), view)
+        answer = explaining.ask_here(load(ClassifierSettings), sample)
     else:
-        answer = asyncio.run(explaining.ask_service(given.service, view))
+        answer = asyncio.run(explaining.ask_service(given.service, sample.view))
     _print(
-        [answer.model_dump_json(indent=2)] if given.json else list(explaining.as_text(view, answer))
+        [answer.model_dump_json(indent=2)]
+        if given.json
+        else list(explaining.as_text(sample.view, answer))
     )
     return 0
 

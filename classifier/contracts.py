@@ -405,6 +405,10 @@ class ExplainResponse(ClassifyResponse):
     min_confidence: Annotated[
         float, Field(ge=0, le=1, description="below it the model's answer is worth a second one")
     ]
+    shape: Annotated[
+        Annotated[str, Field(max_length=64)] | None,
+        Field(description="requests of one shape share a label in the caches; null: it has none"),
+    ] = None
 
     @classmethod
     def from_decisions(
@@ -413,6 +417,7 @@ class ExplainResponse(ClassifyResponse):
         opinion: Explained,
         *,
         min_confidence: float,
+        shape: str | None,
         latency_ms: float,
     ) -> Self:
         """The wire form of a decision with the embedded model's opinion.
@@ -421,6 +426,7 @@ class ExplainResponse(ClassifyResponse):
             decided: Whoever decided.
             opinion: The embedded model's.
             min_confidence: Below it, the model's decision is worth a second opinion.
+            shape: The key of the request's shape.
             latency_ms: Time spent on both.
 
         Raises:
@@ -437,4 +443,5 @@ class ExplainResponse(ClassifyResponse):
             local_reasoning=opinion.local.reason,
             local_reason_code=opinion.local.code,
             min_confidence=min_confidence,
+            shape=shape,
         )

@@ -159,6 +159,10 @@ class Engine:
             inquiry = self._put(Inquiry(key, view, local))
         return await self._answer_of(inquiry, deadline_seconds)
 
+    def min_confidence(self, label: Label) -> float:
+        """Below which confidence a second opinion on this label is worth asking for."""
+        return self._policy.min_confidence(label, self._min_confidence)
+
     def adopt(self, policy: Policy) -> None:
         """Go by another policy from now on, and forget what was found under the one before."""
         self._policy = policy
@@ -182,7 +186,7 @@ class Engine:
         second = self._second_opinion
         if second is None or decided.source is not Source.LOCAL:
             return False
-        least = self._policy.min_confidence(decided.label, self._min_confidence)
+        least = self.min_confidence(decided.label)
         if decided.confidence >= least or key in self._failed or key in self._overruled:
             return False
         return second.available()

@@ -5,14 +5,15 @@ Who needs it imports it when a file of flows has been named, not before.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from mitmproxy import exceptions, flowfilter, http
 from mitmproxy.io import FlowReader
 
-from classifier.contracts import Classification, Label, ReasonCode, RequestView, Source
-from classifier.evaluation.samples import BadInputError, Sample, view_of
+from classifier.contracts import Classification, Label, ReasonCode, Source
+from classifier.evaluation.samples import BadInputError, Sample, sample_of
 
 TRUTH_HEADER: Final = "x-true-label"
 """A response header by which a worker, who knows what a request cost, may say its right label."""
@@ -38,7 +39,7 @@ def read_flows(path: Path, expression: str | None = None) -> Iterator[Sample]:
             flows = (flow for flow in FlowReader(file).stream() if isinstance(flow, http.HTTPFlow))
             for number, flow in enumerate(flows, start=1):
                 if matches is None or matches(flow):
-                    yield sample_of(flow, f"flow {number}")
+                    yield _sample(flow, f"flow {number}")
     except OSError as exc:
         msg = f"{path}: cannot be read ({exc.strerror})"
         raise BadInputError(msg) from exc
@@ -57,27 +58,27 @@ def _filter(expression: str | None) -> flowfilter.TFilter | None:
         raise BadInputError(msg) from exc
 
 
-def sample_of(flow: http.HTTPFlow, place: str) -> Sample:
+def _sample(flow: http.HTTPFlow, place: str) -> Sample:
     """A flow as a request to label, with what was decided about it and what is known to be right.
 
     Raises:
         BadInputError: If its right label is given and is no label.
     """
-    return Sample(
-        place=place,
-        view=_view_of(flow.request),
-        truth=_truth(flow, place),
-        recorded=_recorded(flow.metadata.get(_DECISION_METADATA)),
-    )
-
-
-def _view_of(request: http.Request) -> RequestView:
+    request = flow.request
     # `raw_content`, not `content`: nothing is decoded here, so a body cannot blow up. It is None if
     # the body passed as it came.
     body = request.raw_content
-    headers = request.headers.items(multi=True)
-    length = -1 if body is None else len(body)
-    return view_of(request.method, request.path, headers, body or b"", length)
+    sample = sample_of(
+        place,
+        request.method,
+        request.path,
+        request.headers.items(multi=True),
+        body or b"",
+        body_bytes=-1 if body is None else len(body),
+        peer=next(map(str, flow.client_conn.peername or ()), ""),
+    )
+    recorded = _recorded(flow.metadata.get(_DECISION_METADATA))
+    return replace(sample, truth=_truth(flow, place), recorded=recorded)
 
 
 def _truth(flow: http.HTTPFlow, place: str) -> Label | None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from classifier.contracts import Label, RequestView
 from classifier.labels_file import NO_FILE, LabelsFile, LabelSpec
@@ -47,7 +48,7 @@ class Verdict(BaseModel):
 
     label: str
     confidence: Annotated[float, Field(ge=0, le=1)]
-    reasoning: str
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class Prompt:
         Raises:
             ValueError: If it is not of the form that was asked for.
         """
-        verdict = Verdict.model_validate_json(answer)
+        # A model that ran on in its reasoning was cut off there, after what counts.
+        verdict = Verdict.model_validate(from_json(answer, allow_partial="trailing-strings"))
         label = next((label for label in self.labels if label == verdict.label), None)
         if label is None:
             msg = "not one of the labels"

@@ -234,11 +234,10 @@ def test_a_running_service_is_measured(tmp_path) -> None:
 
 
 def test_the_llm_of_a_cascade_is_measured(tmp_path, ollama) -> None:
-    env = tmp_path / "asking.env"
-    # Confidence never reaches 1: every request is one the local model is unsure of.
-    env.write_text(f"OLLAMA_BASE_URL={ollama.url}\nLOCAL_MIN_CONFIDENCE=1\n")
     rows = saved(tmp_path, RIGHT)
-    variables = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1}
+    # Confidence never reaches 1: every request is one the local model is unsure of.
+    variables = {"LOCAL_MIN_CONFIDENCE": 1, "LLM_MIN_LOCAL_PROBABILITY": 0}
+    variables["OLLAMA_BASE_URL"] = ollama.url
 
     done = evaluate(rows, "--source", "cascade", "--json", cwd=tmp_path, **variables)
 
@@ -249,7 +248,7 @@ def test_the_llm_of_a_cascade_is_measured(tmp_path, ollama) -> None:
 
 def test_two_configurations_are_compared(tmp_path, ollama) -> None:
     other = tmp_path / "other.env"
-    other.write_text("LOCAL_MIN_CONFIDENCE=1\n")
+    other.write_text("LOCAL_MIN_CONFIDENCE=1\nLLM_MIN_LOCAL_PROBABILITY=0\n")
     rows = saved(tmp_path, RIGHT)
 
     done = evaluate(
@@ -268,6 +267,30 @@ def test_two_configurations_are_compared(tmp_path, ollama) -> None:
     assert re.search(r"fast-path \(local 0\.\d+ lookup\)", done.stdout)
     assert "high-compute (llm 0.88 llm) scans a table" in done.stdout
     assert "right label known for 4: local right on 4" in done.stdout
+
+
+def test_rules_of_a_labels_file_are_measured(tmp_path) -> None:
+    (tmp_path / "labels.toml").write_text(
+        """
+        [[rules]]
+        name = "big-tenants"
+        label = "high-compute"
+        header = { "x-tenant" = "big-*" }
+
+        [[rules]]
+        name = "filtered"
+        label = "high-compute"
+        filter = "~m GET"
+        """
+    )
+    rows = saved(tmp_path, [{**RIGHT[0], "headers": {"X-Tenant": "big-one"}}, *RIGHT])
+
+    done = evaluate(rows, "--source", "cascade", "--json", cwd=tmp_path, LABELS_FILE="labels.toml")
+
+    found = json.loads(done.stdout)
+    assert {one["source"]: one["requests"] for one in found["coverage"]} == {"local": 4, "rule": 1}
+    assert found["mistakes"][0]["reason"] == "big-tenants"
+    assert done.stderr == "rules with a flow filter fit nothing here: filtered\n"
 
 
 @pytest.mark.parametrize("source", ["nonsense", "ftp://x", "recorded"])

@@ -22,9 +22,9 @@ RAW = (
 )
 
 
-def explain(*arguments, stdin="", cwd=None) -> subprocess.CompletedProcess[str]:
+def explain(*arguments, stdin="", cwd=None, **variables) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "classifier", "explain", *map(str, arguments)]
-    env = processes.clean_env()
+    env = processes.clean_env(**variables)
     return subprocess.run(
         command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=60,
         check=False,
@@ -162,6 +162,35 @@ def test_an_unknown_command_names_those_there_are() -> None:
     assert "evaluate" in done.stderr
 
 
+def test_the_rule_that_fits_and_the_shape_are_told(tmp_path) -> None:
+    (tmp_path / "labels.toml").write_text(
+        """
+        [[rules]]
+        name = "exports"
+        label = "high-compute"
+        header = { "x-tenant" = "big-*" }
+        """
+    )
+    arguments = ["-p", "/users/42", "-H", "X-Tenant: big-one"]
+
+    shown = explain(*arguments, cwd=tmp_path, LABELS_FILE="labels.toml").stdout
+    told = json.loads(explain(*arguments, "--json", cwd=tmp_path).stdout)
+
+    assert "confidence  1.000 (rule)" in shown
+    assert "reason      rule: exports" in shown
+    assert "the model   fast-path, lookup: " in shown
+    assert f"shape       {told['shape']}" in shown
+    assert told["source"] == "local"
+
+
+def test_requests_of_one_shape_say_so(capsys) -> None:
+    one, other, third = (
+        run("-p", path, capsys=capsys)["shape"] for path in ("/users/42", "/users/7", "/users")
+    )
+
+    assert one == other != third
+
+
 # The service
 
 
@@ -216,9 +245,11 @@ def test_the_command_asks_a_service_when_told_to(service, capsys) -> None:
     assert by_service["probabilities"] == by_model["probabilities"]
 
 
+@pytest.mark.timeout(180)
 def test_the_opinion_of_the_model_is_told_beside_the_answer_of_an_llm(tmp_path, ollama) -> None:
     port = processes.free_port()
     variables = {"OLLAMA_BASE_URL": ollama.url, "LOCAL_MIN_CONFIDENCE": 1}
+    variables["LLM_MIN_LOCAL_PROBABILITY"] = 0
     with processes.classifier(tmp_path, port, **variables):
         url = f"http://127.0.0.1:{port}"
 

@@ -71,6 +71,10 @@ async def test_ollama_is_held_to_the_schema_of_the_answer(ollama) -> None:
         '{"label": "free-lunch", "confidence": 1, "reasoning": ""}',
         '{"label": "general", "confidence": 7, "reasoning": ""}',
         '{"label": "general"}',
+        '{"label": "general", "confidence": 0.',
+        '{"label": "gen',
+        "[]",
+        "7",
         "[" * 5_000,
     ],
 )
@@ -80,6 +84,13 @@ async def test_an_answer_outside_the_schema_is_refused(ollama, text) -> None:
 
     with pytest.raises(LlmAnswerError):
         await llm.ask(VIEW)
+
+
+async def test_an_answer_that_was_cut_off_in_its_reasoning_is_of_use(ollama) -> None:
+    llm = await found(Llm(settings(ollama.url)))
+    ollama.answer = '{"label": "general", "confidence": 0.5, "reasoning": "1.0.0.0.0'
+
+    assert (await llm.ask(VIEW)).label == Label.GENERAL
 
 
 async def test_a_slow_llm_is_given_up_at_the_deadline(ollama) -> None:

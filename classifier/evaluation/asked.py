@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from classifier.contracts import RequestView
 from classifier.evaluation.samples import (
     FLOW_SUFFIXES,
     BadInputError,
     Sample,
     read_row,
     read_samples,
-    view_of,
+    sample_of,
 )
 
 MAX_REQUEST_BYTES: Final = 16_777_216
 STANDARD_INPUT: Final = "-"
+_PLACE: Final = "the request"
 _REQUEST_LINE: Final = re.compile(r"([A-Za-z][A-Za-z0-9!#$%&'*+.^_`|~-]*) +(\S+)(?: +HTTP/\d.*)?")
 _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 _ROW_SUFFIXES: Final = frozenset((".jsonl", ".ndjson"))
@@ -26,7 +26,7 @@ _ROW_SUFFIXES: Final = frozenset((".jsonl", ".ndjson"))
 
 def from_arguments(
     method: str | None, path: str | None, headers: Sequence[str], body: str | None
-) -> RequestView:
+) -> Sample:
     """A request as curl is told it: without a method, one with a body is a POST.
 
     Args:
@@ -41,7 +41,7 @@ def from_arguments(
     content = b"" if body is None else _content(body)
     usual = "GET" if body is None else "POST"
     pairs = [_header(line) for line in headers]
-    return view_of(method or usual, _target(path or "/"), pairs, content)
+    return sample_of(_PLACE, method or usual, _target(path or "/"), pairs, content)
 
 
 def _content(body: str) -> bytes:
@@ -64,7 +64,7 @@ def _target(text: str) -> str:
     return f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
 
 
-def from_file(name: str, index: int, flow_filter: str | None) -> RequestView:
+def from_file(name: str, index: int, flow_filter: str | None) -> Sample:
     """A request out of a file, by what the file is: flows, JSONL, or one raw HTTP request.
 
     Args:
@@ -78,11 +78,11 @@ def from_file(name: str, index: int, flow_filter: str | None) -> RequestView:
     path = Path(name)
     suffix = path.suffix.lower()
     if name != STANDARD_INPUT and (suffix in FLOW_SUFFIXES or suffix in _ROW_SUFFIXES):
-        return _chosen(name, read_samples(path, flow_filter), index).view
+        return _chosen(name, read_samples(path, flow_filter), index)
     content = _read(name)
     if content.lstrip().startswith(b"{"):
         rows = [line for line in content.splitlines() if line.strip()]
-        return read_row(_chosen(name, rows, index), f"{name}: line {index}").view
+        return read_row(_chosen(name, rows, index), f"{name}: line {index}")
     return from_raw_http(content)
 
 
@@ -93,7 +93,7 @@ def _chosen[T: (Sample, bytes)](name: str, found: Sequence[T], index: int) -> T:
     return found[index - 1]
 
 
-def from_raw_http(content: bytes) -> RequestView:
+def from_raw_http(content: bytes) -> Sample:
     """A request as it goes over the wire, or as an editor has saved it.
 
     Raises:
@@ -106,7 +106,7 @@ def from_raw_http(content: bytes) -> RequestView:
         msg = "the first line is not like 'GET /users/42 HTTP/1.1'"
         raise BadInputError(msg)
     pairs = [_header(line) for line in lines if line.strip()]
-    return view_of(match[1], _target(match[2]), pairs, rest[0] if rest else b"")
+    return sample_of(_PLACE, match[1], _target(match[2]), pairs, rest[0] if rest else b"")
 
 
 def _read(name: str) -> bytes:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
@@ -20,6 +20,7 @@ from classifier.contracts import (
     RequestView,
     semantic_headers,
 )
+from classifier.rules import RequestFacts
 
 MAX_LINE_BYTES: Final = 16_777_216
 MAX_BODY_BYTES_READ: Final = 65_536
@@ -38,6 +39,8 @@ class Sample:
 
     Attributes:
         place: Where it stands, for people: "line 12", "flow 3".
+        view: What the classifier may see of it.
+        facts: What an operator's rules may see.
         truth: The label that is right; None if nobody has said.
         api: What it is drawn with when resampling; "" if unknown.
         clear: Whether the right label is beyond debate; None if nobody has said.
@@ -47,6 +50,7 @@ class Sample:
 
     place: str
     view: RequestView
+    facts: RequestFacts
     truth: Label | None = None
     api: str = ""
     clear: bool | None = None
@@ -54,7 +58,7 @@ class Sample:
     recorded: Classification | None = None
 
 
-EMPTY: Final = Sample("nowhere", RequestView("GET", "/"))
+EMPTY: Final = Sample("nowhere", RequestView("GET", "/"), RequestFacts("GET", "/"))
 """The least that can be asked: what is left of a call when there is nothing to read."""
 
 
@@ -142,9 +146,8 @@ def _sample(raw: object, place: str) -> Sample:
     label = _text(raw, "label", "")
     certainty = _text(raw, "confidence", "")
     same_endpoint = raw.get("same_endpoint")
-    return Sample(
-        place=place,
-        view=_view_of_row(raw),
+    return replace(
+        _request_of_row(raw, place),
         truth=Label(label) if label else None,
         api=_text(raw, "api", ""),
         clear=certainty == "clear" if certainty else None,
@@ -152,7 +155,7 @@ def _sample(raw: object, place: str) -> Sample:
     )
 
 
-def _view_of_row(raw: Mapping[str, object]) -> RequestView:
+def _request_of_row(raw: Mapping[str, object], place: str) -> Sample:
     headers = raw.get("headers") or {}
     if not isinstance(headers, dict):
         msg = "headers must be an object"
@@ -160,7 +163,7 @@ def _view_of_row(raw: Mapping[str, object]) -> RequestView:
     pairs = [(str(name), str(value)) for name, value in headers.items()]
     if content_type := _text(raw, "content_type", ""):
         pairs.append(("content-type", content_type))
-    return view_of(_text(raw, "method"), _text(raw, "path"), pairs, _body(raw))
+    return sample_of(place, _text(raw, "method"), _text(raw, "path"), pairs, _body(raw))
 
 
 def _text(raw: Mapping[str, object], name: str, default: str | None = None) -> str:
@@ -189,29 +192,35 @@ def _body(raw: Mapping[str, object]) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def view_of(
+def sample_of(
+    place: str,
     method: str,
     target: str,
     headers: Iterable[tuple[str, str]],
     body: bytes,
+    *,
     body_bytes: int | None = None,
-) -> RequestView:
-    """A request as the classifier sees it, cut to what the contract allows.
+    peer: str = "",
+) -> Sample:
+    """A request as classifier and rules see it, cut to what the contract allows.
 
     Args:
+        place: Where it stands.
         method: In any case.
         target: Path and query.
         headers: All of them, names in any case.
         body: The body, or its beginning.
         body_bytes: Length of the whole body; None if `body` is all of it.
+        peer: Address of whoever sent it.
     """
-    pairs = [(name.lower(), value) for name, value in headers]
-    media = next((value for name, value in pairs if name == "content-type" and value), "")
-    return RequestView(
+    pairs = tuple((name.lower(), value) for name, value in headers)
+    view = RequestView(
         method=method.upper()[:MAX_METHOD_CHARS],
         path=target[:MAX_PATH_CHARS],
-        content_type=media,
+        content_type=next((value for name, value in pairs if name == "content-type" and value), ""),
         headers=semantic_headers(pairs),
         body=body[:MAX_BODY_BYTES_READ],
         body_bytes=len(body) if body_bytes is None else body_bytes,
     )
+    facts = RequestFacts(view.method, view.path, pairs, view.body, peer=peer)
+    return Sample(place, view, facts)

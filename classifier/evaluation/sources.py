@@ -3,22 +3,28 @@
 Every source answers every question: where the service fails, `general` stands in, as in the proxy.
 """
 
+import abc
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
-
-import httpx
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING, Final, Protocol, override
 
 from classifier.client import ClassifierClient, ClassifierError
 from classifier.configuration import http_url, load
 from classifier.contracts import Classification, Label, ReasonCode, Source
 from classifier.evaluation.samples import EMPTY, BadInputError, Sample
+from classifier.labels_file import LabelsFile, read_labels_file
 from classifier.local_model import LocalModel
+from classifier.rules import FilterFits
 from classifier.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from classifier.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 LOCAL: Final = "local"
 SERVICE: Final = "service"
@@ -26,7 +32,7 @@ CASCADE: Final = "cascade"
 RECORDED: Final = "recorded"
 KINDS: Final = (
     f"{LOCAL} (the embedded model), {SERVICE} (where CLASSIFIER_HOST and CLASSIFIER_PORT say) or a"
-    f" service's URL, {CASCADE} (in this process, with the LLM if there is one), a .env file (a"
+    f" service's URL, {CASCADE} (in this process, with LABELS_FILE and the LLM), a .env file (a"
     f" cascade with its settings), {RECORDED} (what flows say was decided)"
 )
 CALL_SECONDS: Final = 120.0
@@ -91,20 +97,14 @@ class RecordedSource:
         return first
 
 
-@dataclass(slots=True)
-class ServiceSource:
-    """A classifier service, over the network or in this process."""
+class Remembering:
+    """Asks again for a better answer that is said to be on its way."""
 
-    client: ClassifierClient
-    name: str
-    remembers: bool = True
+    remembers = True
 
+    @abc.abstractmethod
     async def classify(self, sample: Sample) -> Classification:
         """Its label for a request."""
-        try:
-            return await self.client.classify(sample.view)
-        except ClassifierError as exc:
-            return _fallback(ReasonCode(exc.reason))
 
     async def settled(self, sample: Sample, first: Classification) -> Classification:
         """Its label once it calls none better on its way, or after `SETTLE_SECONDS`."""
@@ -115,6 +115,35 @@ class ServiceSource:
                     await asyncio.sleep(_RETRY_SECONDS)
                     answer = await self.classify(sample)
         return answer
+
+
+class ServiceSource(Remembering):
+    """A running classifier service; like the proxy, it is not shown what only rules may see."""
+
+    def __init__(self, client: ClassifierClient, name: str) -> None:
+        """Asks through `client`, which others close."""
+        self.client = client
+        self.name = name
+
+    @override
+    async def classify(self, sample: Sample) -> Classification:
+        try:
+            return await self.client.classify(sample.view)
+        except ClassifierError as exc:
+            return _fallback(ReasonCode(exc.reason))
+
+
+class CascadeSource(Remembering):
+    """The engine of a service, in this process: an operator's rules, examples, model, LLM."""
+
+    def __init__(self, engine: "Engine", name: str) -> None:
+        """Asks `engine`, which others close."""
+        self.engine = engine
+        self.name = name
+
+    @override
+    async def classify(self, sample: Sample) -> Classification:
+        return await self.engine.classify(sample.view, None, sample.facts)
 
 
 def _fallback(code: ReasonCode) -> Classification:
@@ -174,29 +203,36 @@ async def _require_answer(source: ServiceSource) -> None:
         raise BadInputError(msg) from exc
 
 
-def _client(url: str, app: ASGIApp | None = None) -> ClassifierClient:
-    return ClassifierClient(
-        url,
-        timeout_seconds=CALL_SECONDS,
-        max_connections=1,
-        labels=None,
-        transport=None if app is None else httpx.ASGITransport(app),
-    )
+def _client(url: str) -> ClassifierClient:
+    return ClassifierClient(url, timeout_seconds=CALL_SECONDS, max_connections=1, labels=None)
 
 
 @contextlib.asynccontextmanager
-async def _cascade(spec: str) -> AsyncIterator[ServiceSource]:
-    """A classifier service without a port: the same code, asked in this process."""
+async def _cascade(spec: str) -> AsyncIterator[CascadeSource]:
+    """A classifier service without a port: the same parts, asked in this process."""
     # Only here: a service is more than the embedded model needs.
     from classifier.app import build, create_app  # noqa: PLC0415
 
     overrides = {} if spec == CASCADE else {"_env_file": spec}
-    service = build(load(ClassifierSettings, **overrides))
+    settings = load(ClassifierSettings, **overrides)
+    _tell_of_filters(read_labels_file(settings.labels_file))
+    service = build(settings)
     app = create_app(service)
-    async with app.router.lifespan_context(app), _client("http://cascade", app) as client:
+    async with app.router.lifespan_context(app):
         if service.llm is not None:
             # Once it has been looked for, it is there or it is not.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READY_SECONDS):
                     await service.llm.looked_for.wait()
-        yield ServiceSource(client, spec)
+        yield CascadeSource(service.engine, spec)
+
+
+def _tell_of_filters(file: LabelsFile) -> None:
+    """Say which rules take no part: flow filters are compiled by the proxy alone."""
+    filtered = [
+        rule.name
+        for rule in file.rules
+        if any(isinstance(condition, FilterFits) for condition in rule.conditions)
+    ]
+    if filtered:
+        logger.warning("rules with a flow filter fit nothing here: %s", ", ".join(filtered))

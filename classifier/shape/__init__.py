@@ -16,7 +16,7 @@ from classifier.shape.scales import length
 from classifier.shape.targets import METHODS, headers_shape, pairs_of, pairs_shape, path_shape
 from classifier.shape.values import ShapelessError, Values
 
-__all__ = ["shape_key", "shape_of", "shared_key"]
+__all__ = ["shape_key", "shape_of", "shared_key", "shown_key"]
 
 _MAX_MEDIA_CHARS: Final = 256
 _SHORT_BODY: Final = 31
@@ -33,6 +33,12 @@ def shape_key(view: RequestView) -> bytes | None:
 def shared_key(view: RequestView) -> bytes:
     """The key of a request's shape, or of the request itself if it has none."""
     return shape_key(view) or view.fingerprint()
+
+
+def shown_key(view: RequestView) -> str | None:
+    """The key of a request's shape for people, in hexadecimal; None if it has none."""
+    key = shape_key(view)
+    return None if key is None else key.hex()
 
 
 def shape_of(view: RequestView) -> str | None:
