@@ -127,6 +127,8 @@ def test_beyond_the_most_open_questions_requests_do_not_wait(tmp_path, workers) 
             "CLASSIFY_TIMEOUT_MS": 2_000,
             "CLASSIFY_MAX_INFLIGHT": 4,
             "CLASSIFY_QUEUE": 0,
+            # They are of one shape, and so would be one question.
+            "CACHE_SHAPES": False,
         }
         with processes.proxy(tmp_path, **variables) as proxy, ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda n: httpx.get(f"{proxy.url}/q/{n}"), range(20)))

@@ -113,7 +113,9 @@ def shown(tmp_path_factory):
     answers = []
     with (
         serving(ollama.app()) as ollama_url,
-        processes.classifier(folder, port, OLLAMA_BASE_URL=ollama_url) as classifier,
+        processes.classifier(
+            folder, port, OLLAMA_BASE_URL=ollama_url, LOCAL_MIN_CONFIDENCE=1
+        ) as classifier,
         hostile_site(
             folder,
             *("--set", "termlog_verbosity=debug"),

@@ -129,6 +129,21 @@ class TestOneShape:
         assert shape_of(chat(one)) == shape_of(chat(other))
         assert shape_of(chat(one)) != shape_of(chat(one * 40))
 
+    def test_of_a_picture_only_the_size_is_told(self) -> None:
+        def picture(size: int) -> RequestView:
+            return RequestView("PUT", "/avatars/7", "image/png", (), b"\x89PNG\0\0\0" * 9, size)
+
+        assert shape_of(picture(40_000)) == shape_of(picture(50_000)) is not None
+        assert shape_of(picture(40_000)) != shape_of(picture(4_000_000))
+
+    def test_a_graphql_request_with_files_is_known_by_its_query(self) -> None:
+        def upload(field: str) -> RequestView:
+            operations = json.dumps({"query": f"mutation {{ {field}(file: $f) {{ id }} }}"})
+            part = f'Content-Disposition: form-data; name="operations"\r\n\r\n{operations}\r\n'
+            return post(f"--x\r\n{part}--x--", "/graphql", "multipart/form-data; boundary=x")
+
+        assert shape_of(upload("addFile")) != shape_of(upload("transcode"))
+
     def test_ids_as_names_of_members_are_counted(self) -> None:
         assert shape_of(post({"items": {"1001": 1, "1002": 1}})) == shape_of(
             post({"items": {"7123": 1, "8123": 1}})
@@ -201,6 +216,11 @@ class TestOtherShapes:
             [post([{"a": 1}]), post([{"a": 1}] * 50), post([{"a": 1}, {"b": 1}]), post({"a": 1})],
             [get("/log?earliest=-1h"), get("/log?earliest=-365d"), get("/log?earliest=now")],
             [post({"url": "s3://a/b.csv"}), post({"url": "https://a/b.mp4"}), post({"url": "https://a/b"})],
+            [get("/a?limit=999"), get("/a?limit=1000"), get("/a?limit=1001"), get("/a?limit=0"), get("/a?limit=all")],
+            [get("/a?async=1"), get("/a?async=0"), get("/a?async=2"), get("/a?async=yes")],
+            [get("/orders/json"), get("/orders/acme"), get("/orders/2024-01-31")],
+            [post({"query": f'import "{name}"\na.from(rows: [{{b: 1}}])'}) for name in ("array", "sql")],
+            [post({"size": "256x256"}), post({"size": "1024x1024"})],
             [get("/f?id=eq.5"), get("/f?id=gt.5"), get("/f?select=count()"), get("/f?select=id,name")],
         ],
     )  # fmt: skip
@@ -246,6 +266,7 @@ class TestNoShape:
             get("/a?" + "&".join(f"k{at}=1" for at in range(100))),
             get("/a", accept="x" * 400),
             post("a: b\nc: [d, e]\n" * 2_000, media="application/yaml"),
+            RequestView("POST", "/print", "application/ipp", (), b"\x02\0\0\x0b\0\0", 6),
         ],
     )  # fmt: skip
     def test_what_is_too_large_or_not_understood_has_none(self, view) -> None:
@@ -306,7 +327,7 @@ class TestSecrets:
 
     def test_a_shape_reads_like_this(self) -> None:
         assert shape_of(get("/v1/users/7/orders?limit=50&status=open")) == (
-            "GET /v1/users/{int}/orders?limit='p41&status==open\n\n\n3 3 0 ;"
+            "GET /v1/users/{int}/orders?limit='p0.40&status==open\n\n\n3 3 0 ;"
         )
         assert "gql<{ user ( id : 'i ) { name } }>" in str(shape_of(graphql("{user(id:7){name}}")))
         assert "sql<SELECT id FROM ~" in str(shape_of(sql("SELECT id FROM secret_things")))

@@ -12,7 +12,7 @@ from addons.settings import RouterSettings
 from addons.telemetry import Gauges, Telemetry
 from classifier.cache import DecisionCache
 from classifier.client import ClassifierStatusError
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import LABELS, Classification, Label, RequestView, Source
 from classifier.engine import Engine, SecondOpinion
 from classifier.llm import LlmCallError
 from classifier.metrics import Metrics
@@ -123,12 +123,15 @@ class TestProxy:
 
         assert (backend.calls, labels.shape_entries) == (2, 0)
 
-    async def test_a_provisional_label_is_not_shared(self) -> None:
-        backend = Backend(replace(HEAVY, provisional=True))
-        labels = source(backend)
+    async def test_a_provisional_label_is_shared_for_its_moment_only(self) -> None:
+        backend, clock = Backend(replace(HEAVY, provisional=True)), Clock()
+        labels = source(backend, clock, provisional_ttl_seconds=1)
 
         for number in (1_001, 1_002):
             await labels.classify(user(number))
+        assert (backend.calls, labels.shape_entries) == (1, 0)
+        clock.now = 1.5
+        await labels.classify(user(1_003))
 
         assert (backend.calls, labels.shape_entries) == (2, 0)
 
@@ -234,6 +237,9 @@ SECOND = Classification(Label.HIGH_COMPUTE, 0.9, Source.LLM, "a scan")
 class Unsure:
     def classify(self, view: RequestView) -> Classification:
         return UNSURE
+
+    def probabilities(self, view: RequestView) -> dict[Label, float]:
+        return dict.fromkeys(LABELS, 1 / 3)
 
 
 class Asked:

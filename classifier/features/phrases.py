@@ -269,8 +269,20 @@ def explain(features: Mapping[str, float], weightiest: Sequence[str], label: Lab
             said.append(phrase)
     if protocol in _QUERIES:
         weak.append(Code.QUERY)
+    if label == Label.FAST_PATH and (named := _told_by_gist(features)) is not None:
+        strong.insert(0, named)
     sentence = _sentence(_SUBJECTS.get(protocol, "a request"), said)
     return Explanation(sentence, _first_clear([*strong, *weak]))
+
+
+def _told_by_gist(features: Mapping[str, float]) -> Code | None:
+    """What a gist stands for whose weight lies on many features, none of which says it."""
+    if "g=single" in features:
+        return Code.FIELDS
+    return Code.STATUS if not _STATUS_GISTS.isdisjoint(features) else None
+
+
+_STATUS_GISTS: Final = frozenset(("gist=GET:status", "gist=GET:sub-status"))
 
 
 def _first_clear(codes: list[Code]) -> Code:

@@ -21,6 +21,11 @@ MAX_TAGS: Final = 600
 MAX_PARTS: Final = 40
 MAX_PARTS_BYTES: Final = 16_000
 _LINES: Final = re.compile(r"\{[^\n]{0,8000}\}\s*\n\s*\{")
+# What such bodies hold says no more about the work than that they are there, and how large.
+_MEDIA: Final = re.compile(
+    r"(?:image|audio|video|font)/|application/(?:octet-stream|pdf|zip|gzip|x-(?:gzip|tar)|ogg)$"
+)
+_NUMBERS: Final = re.compile(r"[\d\s.,;eE+-]{3,200}+")
 _FORM: Final = re.compile(r"[\w.\[\]-]{1,40}=[^\s]*$")
 
 
@@ -37,8 +42,10 @@ def body_shape(values: Values, media: str, body: bytes, *, whole: bool) -> str:
         ShapelessError: If it has none that is safe.
     """
     if media.startswith("multipart/"):
-        return _multipart(body)
+        return _multipart(values, body)
     if _is_binary(body):
+        if not _MEDIA.match(media):
+            raise ShapelessError
         return "binary"
     if not whole or len(body) > MAX_BODY_BYTES:
         raise ShapelessError
@@ -101,7 +108,8 @@ def _plain(values: Values, media: str, text: str) -> str:
         return found
     if media not in ("text/plain", "text/csv", ""):
         raise ShapelessError
-    return f"text{'' if text.isprintable() else '!'}{length(text.count(chr(10)))}"
+    kind = "numbers" if _NUMBERS.match(text) else "text"
+    return f"{kind}{'' if text.isprintable() else '!'}{length(text.count(chr(10)))}"
 
 
 _TAG: Final = re.compile(
@@ -149,10 +157,11 @@ _PART: Final = re.compile(
     re.IGNORECASE,
 )
 _PART_NAME: Final = re.compile(r'name="([^"]{1,60}+)"')
+_OPERATIONS: Final = re.compile(r'name="operations"[^{\[]{0,200}+(\{[^\r\n]{1,8000}\})')
 _FILENAME: Final = re.compile(r'filename="[^"]*+"')
 
 
-def _multipart(body: bytes) -> str:
+def _multipart(values: Values, body: bytes) -> str:
     """Names, media types and kinds of file of the parts, as far as the beginning shows them."""
     text = "" if _is_binary(body) else body[:MAX_PARTS_BYTES].decode("utf-8", "replace")
     pieces: dict[str, int] = {}
@@ -161,7 +170,10 @@ def _multipart(body: bytes) -> str:
         kind = file[0].rpartition(".")[2].rstrip('"').lower() if file else ""
         piece = f"{shown(name[1]) if name else ''}:{shown(media)}:{shown(kind)}"
         pieces[piece] = pieces.get(piece, 0) + 1
-    return f"multipart {_listed(pieces)}"
+    # A GraphQL request with files.
+    found = _OPERATIONS.search(text)
+    operations = values.text(name_of("operations"), found[1], 1) if found else ""
+    return f"multipart {_listed(pieces)} {operations}"
 
 
 def _listed(pieces: dict[str, int]) -> str:

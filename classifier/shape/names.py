@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from classifier.features.lexicon import LITERALS
+from classifier.features.nouns import NOUNS
+from classifier.features.roles import role_of
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, split_name
 
@@ -23,18 +25,18 @@ _NOT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 
 # Beside the lexicon: words that are no text of anybody's, wherever they stand.
 _PLAIN: Final = LITERALS | vocabulary("""
-    all everyone everything todos todas alle tous tutti all_time alltime true false null none
-    asc desc json xml yaml html csv tsv xlsx xls pdf zip parquet excel gz tar jsonl ndjson avro
-    eq ne neq gt gte lt lte like ilike is not fts plfts phfts wfts cs cd ov imatch and or nand
-    day days hour hours minute minutes second seconds month months quarter quarters years
-    earliest pending finalized safe latest now today yesterday infinity exact planned estimated
-    sum avg min max distinct stddev select insert update delete where order group having join
-    left right inner outer limit offset fetch top into values set case when then else end
-    query mutation subscription fragment id ids url uri uuid int float string boolean text
-    user system assistant tool function role content
-    application multipart vnd form data urlencoded octet stream plain charset utf www
-    params args arguments jsonrpc variables title username password first last name surname
-    firstname lastname subject city phone description currency text caption greeting nickname
+    yes no on off unlimited all everyone everything todos todas alle tous tutti all_time alltime
+    true false null none asc desc json xml yaml html csv tsv xlsx xls pdf zip parquet excel gz tar
+    jsonl ndjson avro eq ne neq gt gte lt lte like ilike is not fts plfts phfts wfts cs cd ov
+    imatch and or nand day days hour hours minute minutes second seconds month months quarter
+    quarters years earliest pending finalized safe latest now today yesterday infinity exact
+    planned estimated sum avg min max distinct stddev select insert update delete where order
+    group having join left right inner outer limit offset fetch top into values set case when then
+    else end query mutation subscription fragment id ids url uri uuid int float string boolean
+    text user system assistant tool function role content application multipart vnd form data
+    urlencoded octet stream plain charset utf www params args arguments jsonrpc variables title
+    username password first last name surname firstname lastname subject city phone description
+    currency caption greeting nickname
 """)
 
 
@@ -56,8 +58,8 @@ class Texts(IntEnum):
     """A query now and then, text for people else."""
     OPERATION = 3
     """The name of what is to be done."""
-    METRICS = 5
-    """A query of a metrics store, if only the name of a metric."""
+    ALWAYS = 5
+    """A query, whatever it reads like: if only the name of a metric."""
     MODEL = 4
     """The name of a model that shall work: it says how much work that is."""
 
@@ -70,6 +72,8 @@ class Name(NamedTuple):
         numbers: How closely a number beneath it is told.
         texts: What a text beneath it may be.
         bounds: Whether what stands beneath it begins or ends a range.
+        keyed: Whether a text beneath it is a key, or a list of keys.
+        silent: Whether it says nothing of the value beneath it.
         item: Whether it is that of a list, for the items in it.
     """
 
@@ -77,12 +81,14 @@ class Name(NamedTuple):
     numbers: Numbers
     texts: Texts
     bounds: bool
+    keyed: bool = False
+    silent: bool = True
     item: bool = False
 
 
 def is_plain(word: str) -> bool:
     """Whether a lower-case word is one of the lexicon, not of a stranger."""
-    return word in _PLAIN or bool(groups(word))
+    return word in _PLAIN or word in NOUNS or bool(groups(word))
 
 
 @lru_cache(maxsize=16_384)
@@ -119,27 +125,29 @@ def _name(text: str) -> Name:
     inner = [piece for piece in re.split(r"[\[\]]+", text) if piece and not piece.isdigit()]
     joined = _NOT_LETTERS.sub("", (inner[-1] if inner else "").lower())
     words = split_name(inner[-1]) if inner else ()
-    return Name(shown(text), _numbers(joined, words), _texts(joined), _bounds(joined))
+    role = role_of(text)
+    return Name(
+        shown(text),
+        _numbers(joined, words, role),
+        _texts(joined, role),
+        role == "time" or _bounds(joined),
+        role == "key",
+        not role,
+    )
 
 
-def _numbers(joined: str, words: tuple[str, ...]) -> Numbers:
-    if joined in _SCALES:
+def _numbers(joined: str, words: tuple[str, ...], role: str) -> Numbers:
+    if joined in _SCALES or role in ("limit", "count", "all"):
         return Numbers.FINE
     if joined in _IDS or joined.endswith(_ID_ENDS):
         return Numbers.ID
     return Numbers.DECADE if _SCALE_WORDS.isdisjoint(words) else Numbers.FINE
 
 
-def _texts(joined: str) -> Texts:
-    if joined in _METRICS:
-        return Texts.METRICS
-    if joined in _QUERIES:
-        return Texts.QUERY
-    if joined in _MAYBE_QUERIES:
-        return Texts.MAYBE
-    if joined in _MODELS:
-        return Texts.MODEL
-    return Texts.OPERATION if joined in _OPERATIONS else Texts.PLAIN
+def _texts(joined: str, role: str) -> Texts:
+    found = next((texts for texts, names in _TEXTS.items() if joined in names), Texts.PLAIN)
+    queried = found is Texts.PLAIN and role in ("search", "filter", "group")
+    return Texts.QUERY if queried else found
 
 
 def _bounds(joined: str) -> bool:
@@ -190,11 +198,12 @@ _QUERIES: Final = vocabulary("""
     sqlstatement kql esql flux aql dbquery queries sqlquery oql soql querydefinition sqltext
     rawquery rawsql userquery jql mdx dax commands promql logql target n1ql match filter
     filters where selector predicate fq cql filterexpression filterby searchcriteria aggregate
-    apply having criteria gql document ksql statementtext
+    apply having criteria gql document ksql statementtext csl yql nrql hql
+    traversal
 """)
-_METRICS: Final = vocabulary("expr promql")
+_ALWAYS: Final = vocabulary("expr promql sql statement stmt sqltext")
 _MODELS: Final = vocabulary("model modelid modelname engine engineid modelkey basemodel")
-_MAYBE_QUERIES: Final = vocabulary("text body code search script content command")
+_MAYBE_QUERIES: Final = vocabulary("text body code search script content command data")
 _OPERATIONS: Final = vocabulary("""
     action op operation method cmd function do request act func mode comp restype verb rpc
     wsfunction task fn procedure querytype requesttype operationname messagetype msgtype call
@@ -202,3 +211,10 @@ _OPERATIONS: Final = vocabulary("""
     aktion vorgang befehl commande operacao accion acao operazione handler svcmethod service t
     type kind event topic msg job
 """)
+_TEXTS: Final = {
+    Texts.ALWAYS: _ALWAYS,
+    Texts.QUERY: _QUERIES,
+    Texts.MAYBE: _MAYBE_QUERIES,
+    Texts.MODEL: _MODELS,
+    Texts.OPERATION: _OPERATIONS,
+}

@@ -12,12 +12,13 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from classifier.features.dialects import read_dialect
 from classifier.features.magnitudes import instant, seconds
 from classifier.features.querytext import looks_like_graph, read_query_text
 from classifier.features.sql import looks_like_sql
 from classifier.features.vocabulary import vocabulary
-from classifier.shape.names import Name, Numbers, Texts, name_of
-from classifier.shape.scales import Ranges, count, decade, duration, fine
+from classifier.shape.names import Name, Numbers, Texts, name_of, shown
+from classifier.shape.scales import Ranges, count, decade, duration, fine, step
 
 MAX_QUERY_CHARS: Final = 12_000
 MAX_TOKENS: Final = 1_200
@@ -56,13 +57,15 @@ def language_of(text: str, texts: Texts) -> Language | None:
     """The language of a text that stands where texts of this kind do; None for prose."""
     if _GRAPHQL.match(text):
         return Language.GRAPHQL
-    if looks_like_sql(text) and not looks_like_graph(text):
+    if looks_like_sql(text, sure=texts is Texts.ALWAYS) and not looks_like_graph(text):
         return Language.SQL
-    if texts is Texts.METRICS or (texts is Texts.QUERY and _MARKS.search(text)):
+    if texts is Texts.ALWAYS or (texts is Texts.QUERY and _MARKS.search(text)):
         return Language.OTHER
     if text.lstrip()[:1] == "<":
         return None
-    return Language.OTHER if read_query_text(text, {}) else None
+    if read_query_text(text, {}) or (texts is not Texts.PLAIN and read_dialect(text, {})):
+        return Language.OTHER
+    return None
 
 
 def query_shape(text: str, language: Language, ranges: Ranges) -> str | None:
@@ -187,7 +190,7 @@ class _Reader:
             return fine(value)
         if self._name.numbers is Numbers.ID:
             return "'i"
-        return fine(value) if self._fine or last == "(" else decade(value)
+        return step(value) if self._fine or last == "(" else decade(value)
 
     def _worded_number(self, lexeme: str) -> str:
         """`30d`, `1..3`, `0x1F` or `1_000`."""
@@ -201,12 +204,10 @@ class _Reader:
 
     def _string(self, lexeme: str) -> str:
         content = lexeme.strip("\"'`")[:80]
-        if not content:
-            return "e"
-        if lexeme[0] == "<":
-            return "iri"
-        if content.lower() in _EVERYTHING:
-            return content.lower()
+        if not content or lexeme[0] == "<":
+            return "iri" if content else "e"
+        if content.lower() in _EVERYTHING or self.pieces[-1:] == ["import"]:
+            return shown(content.lower())
         if content[0] in "%*" or content[:2] in (".*", ".+", '\\"'):
             return f"{content[0]}s"
         if content[0].isdigit() or content[0] == "-":

@@ -21,12 +21,25 @@ _EPOCH_MS: Final = 10_000_000_000
 
 @lru_cache(maxsize=4_096)
 def fine(value: float) -> str:
-    """A number that scales the work: steps of a tenth, so that nested ones multiply to little."""
+    """A number that scales the work: its first two digits, and whether others follow.
+
+    So a bound that anybody draws at a round number has both its sides told apart.
+    """
     if not -_HUGE < value < _HUGE:
         return "inf"
     if value <= 1:
         return "1" if value == 1 else "0" if value == 0 else "all" if value == -1 else "part"
-    return f"{bucket(value)[0]}{round(24 * math.log10(value))}"
+    scale = 10.0 ** (math.floor(math.log10(value)) - 1)
+    digits, rest = divmod(value, scale)
+    return f"{bucket(value)[0]}{round(math.log10(scale))}.{digits - 10:.0f}{'+' if rest else ''}"
+
+
+@lru_cache(maxsize=4_096)
+def step(value: float) -> str:
+    """A number that may scale the work: steps of a tenth, up to a whole power of ten."""
+    if not 1 < value < _HUGE:
+        return fine(value)
+    return f"{bucket(value)[0]}{math.ceil(24 * math.log10(value) - 1e-9)}"
 
 
 @lru_cache(maxsize=4_096)

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from classifier.features.magnitudes import instant
-from classifier.features.target import kinds
+from classifier.features.target import kinds, unsuffixed
 from classifier.features.vocabulary import vocabulary
 from classifier.features.words import groups, split_name
 from classifier.shape.names import digest, name_of, shown
@@ -29,7 +29,7 @@ METHODS: Final = vocabulary("""
 _VERSION: Final = re.compile(r"v?\d{1,2}$")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$", re.IGNORECASE)
 _HEX: Final = re.compile(r"(?:0x)?[0-9a-f]{8,}$")
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE: Final = re.compile(r"(?<!\d)\d{4}-\d\d(?:-\d\d)?(?!\d)")
 _EXTENSION: Final = re.compile(r"\.([A-Za-z][A-Za-z\d]{1,5})$")
 _CUSTOM: Final = re.compile(r".:[A-Za-z]+$")
 _MARKED: Final = re.compile(r"[(),;:]")
@@ -48,14 +48,16 @@ def path_shape(values: Values, method: str, raw_path: str) -> str:
     )
     if len(segments) > MAX_SEGMENTS:
         raise ShapelessError
-    found = kinds(segments, method)
+    whole = unsuffixed(segments)
+    found = kinds(whole, method)
     values.metrics = not _METRICS.isdisjoint(segments) or segments[-3:] == ("api", "v1", "query")
     before, pieces = "", []
-    for segment, kind in zip(segments, found, strict=True):
+    for segment, kind in zip(whole, found, strict=True):
         model = before in _MODELS and kind in ("id", "key")
         pieces.append(_model(segment) if model else _segment(values, segment, kind))
         before = segment
-    return "/" + "/".join(pieces)
+    ending = "" if whole == segments else f" {pattern(segments[-1][:200])}"
+    return "/" + "/".join(pieces) + ending
 
 
 _METRICS: Final = frozenset(("query_range", "prom", "prometheus", "loki", "render", "series"))
@@ -68,7 +70,7 @@ def _model(segment: str) -> str:
 
 
 def _segment(values: Values, segment: str, kind: str) -> str:
-    if kind == "id":
+    if kind == "id" or (kind == "key" and _DATE.match(segment)):
         return _id(values, segment)
     if kind == "key":
         marks = f"{':' if _CUSTOM.search(segment) else ''}{_items(segment)}"

@@ -25,6 +25,7 @@ _OPERATION: Final = re.compile(r"[A-Za-z_][\w.:/\-# ]{0,79}$")
 _RUN: Final = re.compile(r"\b([nxw])(?:([,;])\1\b)++(?:\2\1\b)*+")
 _ASSIGNED: Final = re.compile(r"\w[=<>:]{1,2}-?\w")
 _MARKS: Final = re.compile(r"[(){}|=<>;\[\]]")
+_MAIL: Final = re.compile(r"[\w.+-]+@[\w.-]+")
 _MAX_READ: Final = 400
 DATE_MARK: Final = "\x1d"
 """Stands for a date that was taken out of a text."""
@@ -64,6 +65,12 @@ def prose(text: str) -> str:
     return f"s{wildcard}" + (f"){min(4, text.count('('))}" if text.endswith("))") else "")
 
 
+def marks(text: str) -> str:
+    """Whether a key is a list of keys, or stands for many."""
+    listed = "," in text or "|" in text
+    return f"{',' if listed else ''}{'*' if '*' in text or '%' in text else ''}"
+
+
 # The same few words come again and again; what is kept is short and bounded.
 @lru_cache(maxsize=8_192)
 def worded(text: str, *, operation: bool, outer: bool) -> str:
@@ -76,6 +83,8 @@ def worded(text: str, *, operation: bool, outer: bool) -> str:
     """
     if known := _known(text):
         return known
+    if operation and not any(map(str.isdigit, text)):
+        return f"={shown(text)}"
     if not is_id(text) and _OPERATION.match(text) and (operation or _acts(text)):
         return f"={shown(text)}"
     if outer or (" " not in text and not text.isalnum()):
@@ -87,11 +96,14 @@ def _known(text: str) -> str:
     """The kind of a text that is one as a whole, else ""."""
     if not text:
         return "e"
-    if is_plain(text.lower()):
+    if text in ("0", "1") or is_plain(text.lower()):
         return f"={text}"
-    if "@" in text and " " not in text:
+    if _MAIL.fullmatch(text):
         return "mail"
-    return "x" if _HASH.fullmatch(text) and not text.isdigit() else location(text)
+    if _HASH.fullmatch(text) and not text.isdigit():
+        return "x"
+    found = location(text)
+    return found and found + marks(text)
 
 
 def _acts(text: str) -> bool:
@@ -112,13 +124,22 @@ def pattern(text: str) -> str:
             _add(pieces, f"t{duration(long)}" if long is not None else "x")
         elif chunk.isascii() and chunk.replace("_", "").isalpha():
             for word in split_name(chunk):
-                _add(pieces, word if word in _SYNTAX or groups(word) else "w")
+                _add(pieces, word if word in _SYNTAX or groups(word) else _ending(word))
             scaling = name_of(chunk).numbers is Numbers.FINE
         else:
             mark = "d" if chunk == DATE_MARK else chunk
             _add(pieces, mark if len(chunk) == 1 and chunk.isascii() else "W")
     found = " ".join(pieces).replace(" , ", ",").replace(" ; ", ";")
     return _RUN.sub(lambda run: f"{run[1]}{count(run[0].count(run[2]) + 1)}", found)
+
+
+def _ending(word: str) -> str:
+    """A word that no lexicon knows; whether it may be the name of a key is told all the same."""
+    found = _KEY_END.search(word)
+    return f"w{found[0]}" if found else "w"
+
+
+_KEY_END: Final = re.compile(r"(?:id|uuid|key|sku|slug|code|email|name)$")
 
 
 def _add(pieces: list[str], piece: str) -> None:
@@ -130,7 +151,7 @@ def _add(pieces: list[str], piece: str) -> None:
 
 _MERGED: Final = frozenset("wWnx")
 _SYNTAX: Final = vocabulary("""
-    all everyone everything todos todas alle tous tutti eq neq ne gt gte lt lte like ilike in is
-    fts plfts phfts wfts cs cd ov imatch and or not asc desc sum avg min max csv json xlsx
-    parquet pdf now
+    yes no on off unlimited none exact planned estimated all everyone everything todos todas alle
+    tous tutti eq neq ne gt gte lt lte like ilike in is fts plfts phfts wfts cs cd ov imatch and
+    or not asc desc sum avg min max csv json xlsx parquet pdf now
 """)

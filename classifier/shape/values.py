@@ -13,8 +13,8 @@ from classifier.features.magnitudes import instant, seconds
 from classifier.features.vocabulary import vocabulary
 from classifier.shape.names import Name, Numbers, Texts, digest, name_of
 from classifier.shape.queries import Language, language_of, query_shape
-from classifier.shape.scales import Ranges, count, decade, duration, fine
-from classifier.shape.texts import DATE_MARK, is_structured, location, pattern, prose, worded
+from classifier.shape.scales import Ranges, count, decade, duration, fine, step
+from classifier.shape.texts import DATE_MARK, is_structured, location, marks, pattern, prose, worded
 
 MAX_NODES: Final = 500
 MAX_ELEMENTS: Final = 40
@@ -83,10 +83,15 @@ class Values:
     def _magnitude(self, name: Name, value: float) -> str:
         if name.bounds and value >= _EPOCH_MIN:
             return self.ranges.epoch(min(value, 1e15))
+        if name.silent and value in (0, 1):
+            # Where flags are written as numbers, all others are none.
+            return "1" if value else "0"
         if name.numbers is Numbers.ID:
             return "i"
-        if name.numbers is Numbers.FINE or self._fine:
+        if name.numbers is Numbers.FINE:
             return fine(value)
+        if self._fine:
+            return step(value)
         return self.ranges.number(value) if name.bounds else decade(value)
 
     def text(self, name: Name, value: str, depth: int) -> str:
@@ -118,7 +123,7 @@ class Values:
             if value[:1] in _NUMERIC and len(value) <= _MAX_WORDED:
                 return self._numeric(name, value, depth)
         if len(value) > _MAX_WORDED:
-            return self._long(value, depth)
+            return self._long(name, value, depth)
         return worded(value, operation=name.texts is Texts.OPERATION, outer=depth <= _OUTER)
 
     def _nested(self, name: Name, value: str, depth: int) -> str:
@@ -135,8 +140,8 @@ class Values:
     def _language(self, name: Name, value: str) -> Language | None:
         texts = name.texts
         if self.metrics and texts is Texts.QUERY:
-            texts = Texts.METRICS
-        told = texts in (Texts.QUERY, Texts.MAYBE, Texts.METRICS)
+            texts = Texts.ALWAYS
+        told = texts in (Texts.QUERY, Texts.MAYBE, Texts.ALWAYS)
         return language_of(value, texts) if told or len(value) > _SHORT_TEXT else None
 
     def _dated(self, name: Name, value: str, depth: int) -> str:
@@ -211,14 +216,15 @@ class Values:
         except ValueError:
             return "h"
 
-    def _long(self, value: str, depth: int) -> str:
+    def _long(self, name: Name, value: str, depth: int) -> str:
         if found := location(value):
             return found
         if len(value) <= _MAX_LIST and " " not in value and _LISTED.search(value):
             return pattern(value)
         if depth <= _OUTER and is_structured(value):
             return self._query(value, Language.OTHER)
-        return prose(value)
+        token = " " not in value and any(map(str.isdigit, value[:_MAX_LIST]))
+        return ("x" if token else prose(value)) + (marks(value) if name.keyed else "")
 
 
 _NUMERIC: Final = frozenset("0123456789+-nP")
@@ -228,7 +234,7 @@ _MAX_DATED: Final = 400
 _SHORT_TEXT: Final = 12
 # `1024x768`, and the -1 that asks for all.
 _SIDES: Final = re.compile(r"(-1|\d{1,5}(?=x))(?:x(\d{1,5}))?", re.ASCII)
-_LISTED: Final = re.compile(r"[(,*=:|]")
+_LISTED: Final = re.compile(r"[(,*=:|%]")
 _WORD: Final = re.compile(r"[A-Za-z_.:/-]{2,40}")
 
 
