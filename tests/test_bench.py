@@ -238,18 +238,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_started(
     assert refused.returncode == 2
 
 
-MINI = (
-    "--clients",
-    "2",
-    "--bodies",
-    "get",
-    "--rounds",
-    "1",
-    "--seconds",
-    "0.5",
-    "--idle",
-    "20",
-)
+MINI = ["--clients", "2", "--bodies", "get", "--rounds", "1", "--seconds", "0.5", "--idle", "20"]
 
 
 @needs_programs
