@@ -6,6 +6,8 @@ set -euo pipefail +o posix
 case $0 in */*) CDPATH='' cd -- "${0%/*}/.." ;; *) cd .. ;; esac
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
+# shellcheck source=scripts/debian.sh
+. scripts/debian.sh
 
 failed=()
 
@@ -17,7 +19,7 @@ check() {
 # Programs of Debian's that some tests run, and what goes untested without them.
 install_programs() {
   local program missing=() PATH=$PATH:/usr/sbin:/sbin
-  for program in prometheus chromium shellcheck haproxy nginx slowhttptest; do
+  for program in prometheus chromium shellcheck haproxy nginx slowhttptest wrk; do
     type -P "$program" > /dev/null || missing+=("$program")
   done
   if ((${#missing[@]} == 0)) || apt_install "${missing[@]}"; then
@@ -36,37 +38,8 @@ untested_without() {
     haproxy) say "a rolling restart behind it is not tested" ;;
     nginx) say "the comparison with it is not tested" ;;
     slowhttptest) say "its slow clients are not tested" ;;
+    wrk) say "a round of the benchmark is not tested" ;;
   esac
-}
-
-# Some packages start a service: prometheus on 9090, which is the metrics port of our proxy, and nginx
-# on 80.
-# shellcheck disable=SC2016 # expanded by the bash that runs it
-apt_script='set -e
-apt-get -qq update
-apt-get -qq install --yes --no-install-recommends "$@" > /dev/null
-for service in prometheus nginx haproxy; do
-  if [[ " $* " == *" $service "* ]]; then
-    if [[ -d /run/systemd/system ]]; then
-      systemctl --quiet disable --now "$service"
-    elif [[ -x /etc/init.d/$service ]]; then
-      "/etc/init.d/$service" stop > /dev/null || true
-    fi
-  fi
-done'
-
-apt_install() {
-  local root=()
-  if [[ -n ${SKIP_APT:-} ]] || ! type -P apt-get > /dev/null; then
-    return 1
-  fi
-  if ((EUID != 0)); then
-    sudo -n true 2> /dev/null || return 1
-    root=(sudo -n)
-  fi
-  say "Installing Debian packages: $*"
-  # dpkg wants the directories of system programs, which a bare PATH does not have.
-  ${root[@]+"${root[@]}"} env PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive bash -c "$apt_script" bash "$@"
 }
 
 # A real language model of 130 MB for the tests marked llm; no wheel of it fits every platform.
