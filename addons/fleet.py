@@ -5,6 +5,7 @@ check's finding reaches every pool that the worker is in, and a worker that is b
 wait. State changes are logged here, once each.
 """
 
+import contextlib
 import logging
 import random
 import ssl
@@ -15,8 +16,17 @@ from typing import Protocol
 from addons.admission import Admission, AdmissionPolicy
 from addons.balancing import Balancing
 from addons.health import Check, HealthPolicy, Reason, State
-from addons.pool import Pool, PoolPolicy
-from addons.probes import ProbePolicy, Probes
+from addons.hearsay import (
+    MAX_EJECTED_SECONDS,
+    MAX_EJECTIONS,
+    Checked,
+    Drained,
+    Ejected,
+    Message,
+    Tell,
+)
+from addons.pool import Pool, PoolPolicy, UnknownWorkerError
+from addons.probes import ProbePolicy, Probes, Turn, alone
 from addons.settings import RouterSettings
 from addons.worker import Worker, WorkerState
 from classifier.contracts import Label
@@ -51,6 +61,8 @@ class Fleet:
         tls: Callable[[], ssl.SSLContext],
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        tell: Tell | None = None,
+        turn: Turn = alone,
     ) -> None:
         """A fleet without workers.
 
@@ -59,13 +71,17 @@ class Fleet:
             tls: Makes the context for workers that speak TLS; called once, when first needed.
             clock: Monotonic seconds.
             rng: Source of chance, for balancing and jitter.
+            tell: Tells other proxy processes what is found out here; `hear` takes what they tell.
+            turn: Whose turn it is to check the workers.
         """
         self.pools: dict[Label, Pool] = {}
         self.admission = Admission(observer)
         self._observer = observer
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - balancing is no secret
-        self._probes = Probes(self._take_check, tls=tls, clock=clock, rng=self._rng)
+        self._tell = tell
+        self._hearing = False
+        self._probes = Probes(self._take_check, tls=tls, clock=clock, rng=self._rng, turn=turn)
         self._panicking: set[Label] = set()
 
     @property
@@ -118,12 +134,52 @@ class Fleet:
         logger.info("%s: %s is draining; %d in turn", pool, worker, drained.in_turn)
         # Those who wait for nobody but this worker have to look elsewhere.
         self.admission.wake(drained.label)
+        self._tell_drained(drained.label, worker, draining=True)
 
     def undrain(self, pool: str, worker: str) -> None:
         """Give a worker requests again; for arguments and errors see `drain`."""
         undrained = self._pool_of(pool)
         undrained.undrain(worker)
         logger.info("%s: %s drains no more; %d in turn", pool, worker, undrained.in_turn)
+        self._tell_drained(undrained.label, worker, draining=False)
+
+    # What other proxy processes tell
+
+    def hear(self, message: Message) -> None:
+        """Take what another process has found out as if it had been found here.
+
+        It is neither told on nor counted: who has found it does that. What is about workers that
+        are not there is ignored, for settings may differ while they change.
+        """
+        self._hearing = True
+        try:
+            match message:
+                case Checked():
+                    self._hear_check(message)
+                case Ejected():
+                    for pool in self._named(message.pool):
+                        pool.take_ejection(
+                            message.worker, message.why, message.seconds, message.ejections
+                        )
+                case Drained():
+                    self._hear_drained(message)
+                case _:
+                    pass
+        finally:
+            self._hearing = False
+
+    def known(self) -> list[Message]:
+        """What another process cannot find out by itself, or not soon."""
+        now, messages = self._clock(), list[Message]()
+        for pool in self.pools.values():
+            for state in pool.states:
+                if state.draining:
+                    messages.append(
+                        Drained(pool=pool.label, worker=state.worker.name, draining=True)
+                    )
+                if state.health.state is State.EJECTED and state.health.ejected_until > now:
+                    messages.append(self._ejected(pool, state, Reason.SERVER_ERRORS))
+        return messages
 
     # What pools tell
 
@@ -133,9 +189,12 @@ class Fleet:
 
     def changed(self, pool: Pool, state: WorkerState, why: Reason | None) -> None:
         """A worker was taken out of turn, or is back."""
-        if why is not None:
-            self._observer.ejected(pool.label, why)
-        _log_change(pool, state, why)
+        if not self._hearing:
+            if why is not None:
+                self._observer.ejected(pool.label, why)
+            _log_change(pool, state, why)
+            if self._tell and why is not None and state.health.state is State.EJECTED:
+                self._tell(self._ejected(pool, state, why))
         self._log_panic(pool)
         # Also when one is gone: with the last one, those who wait have nobody to wait for.
         self.admission.wake(pool.label)
@@ -152,8 +211,44 @@ class Fleet:
         raise UnknownPoolError(msg)
 
     def _take_check(self, worker: Worker, check: Check, why: Reason) -> None:
+        self._spread_check(worker, check, why)
+        verified = why is not Reason.HEALTH_CHECK
+        # That a worker is not to blame for a failed request is of no use to others.
+        if self._tell and not (verified and check is Check.PASSED):
+            self._tell(Checked(worker=worker.url, check=check, why=why))
+
+    def _spread_check(self, worker: Worker, check: Check, why: Reason) -> None:
         for pool in self.pools.values():
             pool.take_check(worker, check, why)
+
+    def _hear_check(self, message: Checked) -> None:
+        for worker in dict.fromkeys(self.workers):
+            if worker.url == message.worker:
+                self._spread_check(worker, message.check, message.why)
+
+    def _hear_drained(self, message: Drained) -> None:
+        for pool in self._named(message.pool):
+            with contextlib.suppress(UnknownWorkerError):
+                order = pool.drain if message.draining else pool.undrain
+                order(message.worker)
+                self.admission.wake(pool.label)
+
+    def _tell_drained(self, pool: Label, worker: str, *, draining: bool) -> None:
+        if self._tell:
+            self._tell(Drained(pool=pool, worker=worker, draining=draining))
+
+    def _ejected(self, pool: Pool, state: WorkerState, why: Reason) -> Ejected:
+        health = state.health
+        return Ejected(
+            pool=pool.label,
+            worker=state.worker.name,
+            why=why,
+            seconds=min(MAX_EJECTED_SECONDS, max(0.001, health.ejected_until - self._clock())),
+            ejections=min(health.ejections, MAX_EJECTIONS),
+        )
+
+    def _named(self, name: str) -> Iterator[Pool]:
+        return (pool for label, pool in self.pools.items() if label == name)
 
     def _log_panic(self, pool: Pool) -> None:
         panics = pool.in_panic

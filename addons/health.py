@@ -188,6 +188,23 @@ class Health:
         self._on(Event.OUTLIER, policy, now)
         return seconds
 
+    def take_ejection(
+        self, seconds: float, ejections: int, policy: HealthPolicy, now: float
+    ) -> bool:
+        """Take over an ejection that another process has decided; True if that changes anything.
+
+        Args:
+            seconds: How much longer it lasts.
+            ejections: How often the worker was ejected, as the other counts.
+            policy: Bounds the time.
+            now: Monotonic seconds.
+        """
+        if not self._on(Event.OUTLIER, policy, now):
+            return False
+        self.ejected_until = now + min(seconds, policy.eject_max_seconds)
+        self.ejections = max(self.ejections, ejections)
+        return True
+
     def settle(self, policy: HealthPolicy, now: float) -> bool:
         """End an ejection whose time is over; the answer is whether there was one."""
         over = self.state is State.EJECTED and now >= self.ejected_until

@@ -213,6 +213,22 @@ class Pool:
                 if changed:
                     self._tell(state, None if state.health.state is State.UP else why)
 
+    def take_ejection(self, name: str, why: Reason, seconds: float, ejections: int) -> None:
+        """Take over an ejection that another proxy process has decided, if it leaves enough here.
+
+        Args:
+            name: The worker; one that is not in the pool is ignored.
+            why: What for.
+            seconds: How much longer it lasts.
+            ejections: How often the worker was ejected, as the other process counts.
+        """
+        state = next((one for one in self.states if one.worker.name == name), None)
+        if state is None or not self._can_spare(state):
+            return
+        now = self._clock()
+        if state.health.take_ejection(seconds, ejections, self.policy.health, now):
+            self._tell(state, why)
+
     def drain(self, name: str) -> None:
         """Give a worker no new requests; those under way go on.
 
@@ -315,20 +331,27 @@ class Pool:
         the last one in turn, for there would be nobody to take its place. Answers that fail are the
         requests' fault as well if most others fail at them.
         """
-        others = [one for one in self.states if one is not state]
-        is_mine = len(others) < len(self.states)
+        is_mine = any(one is state for one in self.states)
         if not is_mine or not state.health.is_outlier(self.policy.health):
             return
-        now = self._clock()
-        in_turn = [one for one in others if self._is_settled(one, now) and not one.draining]
-        ejected = sum(one.health.state is State.EJECTED for one in others)
-        if not in_turn or ejected >= len(self.states) // 2:
+        if not self._can_spare(state):
             return
+        in_turn = self._others_in_turn(state)
         fine = sum(not one.health.failures_in_row for one in in_turn)
         if why is Reason.RESPONSE_FAILED and fine * 2 < len(in_turn):
             return
-        state.health.eject(self.policy.health, now)
+        state.health.eject(self.policy.health, self._clock())
         self._tell(state, why)
+
+    def _can_spare(self, state: WorkerState) -> bool:
+        """Whether ejecting a worker leaves enough of the pool."""
+        ejected = sum(one.health.state is State.EJECTED for one in self.states if one is not state)
+        return bool(self._others_in_turn(state)) and ejected < len(self.states) // 2
+
+    def _others_in_turn(self, state: WorkerState) -> list[WorkerState]:
+        now = self._clock()
+        others = [one for one in self.states if one is not state]
+        return [one for one in others if self._is_settled(one, now) and not one.draining]
 
     def _tell(self, state: WorkerState, why: Reason | None) -> None:
         self._watcher.changed(self, state, why)

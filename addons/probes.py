@@ -10,6 +10,7 @@ pools.
 
 import asyncio
 import logging
+import math
 import random
 import re
 import ssl
@@ -52,6 +53,13 @@ class ProbePolicy:
 
 
 type Report = Callable[[Worker, Check, Reason], None]
+type Turn = Callable[[], tuple[int, int]]
+"""Which of the processes that share the checks this one is, counted from 0, and of how many."""
+
+
+def alone() -> tuple[int, int]:
+    """The turn of a process that has no others beside it."""
+    return 0, 1
 
 
 class Probes:
@@ -64,6 +72,7 @@ class Probes:
         tls: Callable[[], ssl.SSLContext],
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        turn: Turn = alone,
     ) -> None:
         """Probes without workers; `watch` brings them, `start` starts them.
 
@@ -72,12 +81,14 @@ class Probes:
             tls: Makes the context for workers that speak TLS; called once, when first needed.
             clock: Monotonic seconds.
             rng: Source of the jitter.
+            turn: Whose turn it is to check: each process then checks the less often.
         """
         self._report = report
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._turn = turn
         self._policy = ProbePolicy()
         self._workers: tuple[Worker, ...] = ()
         self._started = False
@@ -140,8 +151,13 @@ class Probes:
             began = self._clock()
             await self._check(worker, Reason.HEALTH_CHECK)
             jitter = 1 - JITTER + 2 * JITTER * self._rng.random()
-            spent = self._clock() - began
-            await asyncio.sleep(max(0.0, self._policy.interval_seconds * jitter - spent))
+            interval, now = self._policy.interval_seconds, self._clock()
+            index, count = self._turn()
+            if count > 1:
+                wait = seconds_to_turn(now, interval, index, count) + interval * (jitter - 1)
+            else:
+                wait = interval * jitter - (now - began)
+            await asyncio.sleep(max(0.0, wait))
 
     async def _check(self, worker: Worker, why: Reason) -> None:
         try:
@@ -174,6 +190,23 @@ class Probes:
         if self._tls is None:
             self._tls = self._make_tls()
         return self._tls
+
+
+def seconds_to_turn(now: float, interval: float, index: int, count: int) -> float:
+    """How long until it is this process's turn to check, over half an interval from now.
+
+    Monotonic time is the machine's, the same in all processes: the turns of one, an interval after
+    those of the one before it, are known to all without a word.
+
+    Args:
+        now: Monotonic seconds.
+        interval: From the turn of one process to that of the next.
+        index: Which process this is, counted from 0.
+        count: How many there are.
+    """
+    earliest = now + interval / 2
+    rounds = math.ceil((earliest / interval - index) / count)
+    return (rounds * count + index) * interval - now
 
 
 async def probe(worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None) -> Check | None:
