@@ -6,7 +6,7 @@ many it has; and one that clearly has more than another leaves the next one to t
 moment.
 
 Invariant: the port is always served. Whoever has the fewest never stands back; and since it may be
-stuck, nobody stands back for longer than `PATIENCE_SECONDS`.
+stuck, nobody stands back more than `MAX_ROUNDS` times in a row, nor while no other takes anything.
 """
 
 import mmap
@@ -17,7 +17,8 @@ MAX_PROCESSES = 64
 SLOTS = 2 * MAX_PROCESSES
 """Twice as many: in a rolling restart old and new ones live side by side."""
 ABSENT = -1
-PATIENCE_SECONDS = 0.004
+STAND_BACK_SECONDS = 0.002
+MAX_ROUNDS = 2
 TOLERANCE_SHARE = 8
 """One eighth more is no imbalance, and waiting costs time."""
 
@@ -56,10 +57,63 @@ class Counts:
         """The count of who has the fewest; 0 if nobody serves."""
         return min((count for count in self._words if count != ABSENT), default=0)
 
+    def of_others(self, slot: int) -> int:
+        """How many connections all but this slot have."""
+        return sum(n for one, n in enumerate(self._words) if n != ABSENT and one != slot)
+
     def close(self) -> None:
         """Give the memory back."""
         self._words.release()
         self._memory.close()
+
+
+class Presence:
+    """One process at the port: its count, and when it stands back."""
+
+    def __init__(self, counts: Counts, slot: int) -> None:
+        """Not there yet."""
+        self._counts = counts
+        self._slot = slot
+        self._ports = 0
+        self._rounds = 0
+        self._others = 0
+        self.connections = 0
+
+    def begin(self) -> None:
+        """Be there, at one port more: others count on this process from now on."""
+        self._ports += 1
+        self._tell()
+
+    def end(self) -> None:
+        """Be there no more, if this was the last port; connections that are left go on."""
+        self._ports -= 1
+        self._tell()
+
+    def enter(self) -> None:
+        """Count a connection in."""
+        self.connections += 1
+        self._rounds = 0
+        self._tell()
+
+    def leave(self) -> None:
+        """Count a connection out."""
+        self.connections -= 1
+        self._tell()
+
+    def stands_back(self) -> bool:
+        """Whether to leave the connection that waits to others, for `STAND_BACK_SECONDS`."""
+        if may_accept(self.connections, self._counts.least()):
+            return False
+        others = self._counts.of_others(self._slot)
+        stuck = self._rounds and others == self._others
+        if stuck or self._rounds >= MAX_ROUNDS:
+            return False
+        self._rounds += 1
+        self._others = others
+        return True
+
+    def _tell(self) -> None:
+        self._counts.set(self._slot, self.connections if self._ports > 0 else ABSENT)
 
 
 def create_counts(path: Path) -> Counts:

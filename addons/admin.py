@@ -37,9 +37,15 @@ class Operations:
 class Admin:
     """Answers operators' requests."""
 
-    def __init__(self, operations: Operations) -> None:
-        """Has done what it is asked for by the given operations."""
+    def __init__(self, operations: Operations, caller: "Caller | None" = None) -> None:
+        """Has done what it is asked for by the given operations.
+
+        Args:
+            operations: What can be done.
+            caller: Who asks; without it, whoever has connected.
+        """
         self._operations = operations
+        self._caller = caller or peer_of
 
     def routes(self) -> list[HttpRoute]:
         """What it answers; other methods than POST get a 405."""
@@ -57,9 +63,12 @@ class Admin:
 
     def _guarded(self, answer: Callable[[Request], Response]) -> Callable[[Request], Any]:
         async def guarded(request: Request) -> Response:
-            peer = request.client.host if request.client else ""
-            why = gate.refusal(peer, request.headers.items(), self._operations.token())
-            return answer(request) if why is None else _error(403, "forbidden", why)
+            peer = self._caller(request)
+            if peer is not None:
+                why = gate.refusal(peer, request.headers.items(), self._operations.token())
+                if why is not None:
+                    return _error(403, "forbidden", why)
+            return answer(request)
 
         return guarded
 
@@ -90,6 +99,20 @@ class Admin:
 
     def _clear_cache(self, _: Request) -> Response:
         return JSONResponse({"forgotten": self._operations.clear_cache()})
+
+
+type Caller = Callable[[Request], str | None]
+"""The address of who asks; None for who need not ask the gate."""
+
+
+def peer_of(request: Request) -> str:
+    """The address of whoever has connected; empty, which is nobody's, if it has left already."""
+    return request.client.host if request.client else ""
+
+
+def by_way_of_supervisor(request: Request) -> str | None:
+    """On a socket that only the supervisor can open: for whom it asks; None if for itself."""
+    return request.headers.get(gate.ON_BEHALF_OF)
 
 
 def _error(status: int, code: str, message: str) -> Response:

@@ -81,7 +81,12 @@ class Limits:
 
 
 class LabelSource:
-    """Answers every request with a label, and remembers answers."""
+    """Answers every request with a label, and remembers answers.
+
+    Attributes:
+        on_kept: Told of each answer of the classifier that is kept: the request's fingerprint, the
+            key of its shape (None if the label is the request's alone), and the answer.
+    """
 
     def __init__(self, ask: Ask, limits: Limits, clock: Callable[[], float]) -> None:
         """A label source with an empty cache.
@@ -115,6 +120,7 @@ class LabelSource:
         self._refused: RequestView | None = None
         self._trial: asyncio.TimerHandle | None = None
         self._ending = False
+        self.on_kept: Callable[[bytes, bytes | None, Classification], None] | None = None
         self.cache_hits = 0
         self.cache_misses = 0
         self.shape_hits = 0
@@ -212,9 +218,27 @@ class LabelSource:
         kept = replace(answer, cached=True)
         exact = self._provisional if answer.provisional else self._cache
         exact[question.exact] = kept
-        if question.key != question.exact and answer.source is not Source.RULE:
+        shared = question.key != question.exact and answer.source is not Source.RULE
+        if shared:
             shapes = self._provisional if answer.provisional else self._shapes
             shapes[question.key] = kept
+        if self.on_kept is not None and not answer.provisional:
+            self.on_kept(question.exact, question.key if shared else None, answer)
+
+    def keep(self, exact: bytes, shape: bytes | None, answer: Classification) -> None:
+        """Keep an answer that another process has got, as if it had been given here.
+
+        Args:
+            exact: Fingerprint of the request.
+            shape: Key of its shape; None if the label is the request's alone.
+            answer: The answer, already marked as out of a cache.
+        """
+        if not self._limits.cache_entries:
+            return
+        self._failures.pop(exact, None)
+        self._cache[exact] = answer
+        if shape is not None and self._limits.cache_shapes:
+            self._shapes[shape] = answer
 
     def failed(self, question: Question, failure: Classification) -> None:
         """Do not ask again for a while.

@@ -8,7 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, override
+from typing import Any, Protocol, override
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
-from addons.admin import Admin, Operations
+from addons.admin import Admin, Caller, Operations
 from addons.feed import DecisionEvent, DecisionFeed, TooManySubscribersError
 from addons.pool import Pool
 from addons.telemetry import Telemetry
@@ -39,6 +39,7 @@ class ControlApp:
         pools: Callable[[], Mapping[Label, Pool]],
         not_ready: Callable[[], str | None],
         operations: Operations,
+        caller: Caller | None = None,
     ) -> None:
         """Answers from the given parts.
 
@@ -48,8 +49,9 @@ class ControlApp:
             pools: The pools in use now.
             not_ready: Why the proxy must not get traffic now; None if it may.
             operations: What operators can have done.
+            caller: Who asks for it; without it, whoever has connected.
         """
-        self._admin = Admin(operations)
+        self._admin = Admin(operations, caller)
         self._feed = feed
         self._telemetry = telemetry
         self._pools = pools
@@ -98,33 +100,48 @@ class ControlApp:
         except TooManySubscribersError:
             return PlainTextResponse("too many readers; close one\n", status_code=503)
         # In one step with subscribing, so that no event comes twice and none is missed.
-        recent = self._feed.recent(queue.maxsize, request.headers.get("last-event-id"))
+        only_live = request.query_params.get("history") == "0"
+        limit = 0 if only_live else queue.maxsize
+        recent = self._feed.recent(limit, request.headers.get("last-event-id"))
         return StreamingResponse(
-            self._stream(subscription, queue, recent),
+            event_stream(subscription, queue, recent, self.closing),
             media_type="text/event-stream",
             headers={"cache-control": "no-store"},
         )
 
-    async def _stream(
-        self,
-        subscription: contextlib.ExitStack,
-        queue: asyncio.Queue[DecisionEvent],
-        recent: list[DecisionEvent],
-    ) -> AsyncIterator[str]:
-        closing = asyncio.ensure_future(self.closing.wait())
-        with subscription, _cancelled(closing):
-            yield ": the last decisions first, then live ones\n\n"
-            for event in recent:
-                yield _sse(event)
-            while not self.closing.is_set():
-                waiting = asyncio.ensure_future(queue.get())
-                with _cancelled(waiting):
-                    await asyncio.wait(
-                        {waiting, closing},
-                        timeout=KEEPALIVE_SECONDS,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    yield _sse(waiting.result()) if waiting.done() else ": still here\n\n"
+
+async def event_stream(
+    subscription: contextlib.ExitStack,
+    queue: asyncio.Queue[DecisionEvent],
+    recent: list[DecisionEvent],
+    closing: asyncio.Event,
+) -> AsyncIterator[str]:
+    """Decisions as server-sent events, until it is closing.
+
+    Args:
+        subscription: Ends with the stream.
+        queue: Where new ones come in; one that is in `recent` as well is told once.
+        recent: What is told first.
+        closing: Ends the stream.
+    """
+    told = {event.id for event in recent}
+    ending = asyncio.ensure_future(closing.wait())
+    with subscription, _cancelled(ending):
+        yield ": the last decisions first, then live ones\n\n"
+        for event in recent:
+            yield _sse(event)
+        while not closing.is_set():
+            waiting = asyncio.ensure_future(queue.get())
+            with _cancelled(waiting):
+                await asyncio.wait(
+                    {waiting, ending},
+                    timeout=KEEPALIVE_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not waiting.done():
+                    yield ": still here\n\n"
+                elif waiting.result().id not in told:
+                    yield _sse(waiting.result())
 
 
 @contextlib.contextmanager
@@ -153,10 +170,20 @@ class _EmbeddedServer(uvicorn.Server):
         yield
 
 
-class ControlServer:
-    """Serves a `ControlApp` on a bound socket until it is closed."""
+class Served(Protocol):
+    """What a `ControlServer` serves."""
 
-    def __init__(self, app: ControlApp, sock: socket.socket) -> None:
+    closing: asyncio.Event
+
+    def asgi(self) -> Starlette:
+        """The application."""
+        ...
+
+
+class ControlServer:
+    """Serves a control port on a bound socket until it is closed."""
+
+    def __init__(self, app: Served, sock: socket.socket) -> None:
         """Prepare; `serve` serves."""
         config = uvicorn.Config(
             app.asgi(),

@@ -11,6 +11,9 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
+ON_BEHALF_OF = "x-slb-on-behalf-of"
+"""Field in which a supervisor tells its processes whose request it hands on."""
+
 _LOOPBACK_HOST = re.compile(
     r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE
 )

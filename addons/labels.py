@@ -1,10 +1,12 @@
 """Labels from the configured classifier service: a `LabelSource` and the client beneath it."""
 
+import hashlib
 import time
 from collections.abc import Callable
 
 from addons.breaker import BreakerPolicy
 from addons.classification import LabelSource, Limits
+from addons.hearsay import Labelled, Tell, labelled
 from addons.settings import RouterSettings
 from classifier.client import ClassifierClient
 from classifier.contracts import Classification, RequestView
@@ -25,6 +27,7 @@ class ServiceLabels(LabelSource):
         settings: RouterSettings,
         before: "ServiceLabels | None" = None,
         labels: LabelsFile = NO_FILE,
+        tell: Tell | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -32,9 +35,12 @@ class ServiceLabels(LabelSource):
             settings: Say which service, and the bounds.
             before: What this one replaces; its labels are kept where they hold here as well.
             labels: The labels that can be routed.
+            tell: Tells other proxy processes what is kept; `hear` takes what they tell.
         """
         self._settings = settings
         self._specs = labels.labels
+        self._realm = realm_of(settings, labels)
+        self._tell = tell
         self._client = ClassifierClient(
             settings.classifier_url,
             timeout_seconds=settings.classify_timeout_ms / 1000 + LATE_ANSWER_SECONDS,
@@ -43,6 +49,8 @@ class ServiceLabels(LabelSource):
             labels=labels.labels.keys(),
         )
         super().__init__(self._ask_service, limits_of(settings), time.monotonic)
+        if tell is not None:
+            self.on_kept = self._tell_kept
         if before is not None and before.keeps_labels_as(settings, labels):
             self.share_cache(before)
 
@@ -69,6 +77,17 @@ class ServiceLabels(LabelSource):
         """Close after a change of settings: requests under way still wait for their labels."""
         await self.drain()
         await self._client.aclose()
+
+    def hear(self, message: Labelled) -> None:
+        """Keep a label that another process was given, if it means the same here."""
+        if message.realm == self._realm and message.label in self._specs:
+            shape = None if message.shape is None else bytes.fromhex(message.shape)
+            self.keep(bytes.fromhex(message.exact), shape, message.answer())
+
+    def _tell_kept(self, exact: bytes, shape: bytes | None, answer: Classification) -> None:
+        message = labelled(self._realm, exact, shape, answer)
+        if message is not None and self._tell is not None:
+            self._tell(message)
 
     async def _ask_service(self, view: RequestView, seconds: float) -> Classification:
         deadline_ms = max(1, int(seconds * 1000 * SERVICE_DEADLINE_SHARE))
@@ -124,6 +143,12 @@ class CurrentLabels:
     async def classify(self, view: RequestView) -> Classification:
         """The label of a request; always answers, never raises."""
         return await self._source().classify(view)
+
+
+def realm_of(settings: RouterSettings, labels: LabelsFile) -> str:
+    """Where a label holds: with the same classifier, for the same labels."""
+    parts = (settings.classifier_url, settings.cache_shapes, tuple(labels.labels.items()))
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def limits_of(settings: RouterSettings) -> Limits:

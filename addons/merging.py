@@ -11,6 +11,7 @@ Invariants:
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
@@ -182,3 +183,71 @@ def _mean(parts: Sequence[tuple[float, float]]) -> float:
 def is_merged(name: str) -> bool:
     """Whether there is a rule for a gauge of this name."""
     return name in RULES or name in WEIGHTS
+
+
+def merge_pools(told: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The pools as processes tell them, as one list.
+
+    What adds up is summed. Of opinions that differ the worst is told: processes share what they
+    find out about workers, so one that differs is ahead of the others or behind them.
+    """
+    pools: dict[str, list[Mapping[str, Any]]] = {}
+    for several in told:
+        for pool in several:
+            pools.setdefault(pool["label"], []).append(pool)
+    return [
+        {
+            "label": label,
+            "panic": any(pool["panic"] for pool in several),
+            "workers": _merged_workers([pool["workers"] for pool in several]),
+        }
+        for label, several in pools.items()
+    ]
+
+
+HEALTH_FROM_WORST = ("down", "ejected", "up")
+
+
+def _worst_health(values: Iterable[str]) -> str:
+    return min(values, key=HEALTH_FROM_WORST.index)
+
+
+WORKER_RULES: Mapping[str, Callable[[list[Any]], Any]] = {
+    "inflight": sum,
+    "requests": sum,
+    "errors": sum,
+    "health": _worst_health,
+    "reachable": all,
+    "draining": any,
+    "slow_start": any,
+    "share": min,
+    "ejected_seconds": max,
+    "ejections": max,
+}
+"""How parts of a worker's picture become one; the others are the same in all processes."""
+
+
+def _merged_workers(told: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    workers: dict[str, list[Mapping[str, Any]]] = {}
+    for several in told:
+        for worker in several:
+            workers.setdefault(worker["name"], []).append(worker)
+    return [
+        {
+            part: WORKER_RULES[part]([one[part] for one in several])
+            if part in WORKER_RULES
+            else value
+            for part, value in several[0].items()
+        }
+        for several in workers.values()
+    ]
+
+
+def merge_decisions(
+    told: Sequence[Sequence[Mapping[str, Any]]], limit: int
+) -> list[dict[str, Any]]:
+    """The last `limit` decisions of all processes, the oldest first."""
+    merged = sorted(
+        (dict(event) for events in told for event in events), key=lambda event: event["time"]
+    )
+    return merged[-limit:] if limit > 0 else []

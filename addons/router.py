@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,7 +32,7 @@ from mitmproxy.proxy.layer import NextLayer
 
 from addons import flowview, options
 from addons.accounting import Failure, Ledger
-from addons.admin import Operations
+from addons.admin import Operations, by_way_of_supervisor
 from addons.classification import failure_text
 from addons.control import ControlApp, ControlServer
 from addons.exchange import Backend
@@ -39,12 +40,17 @@ from addons.explaining import Explainer
 from addons.failover import RetryBudget
 from addons.feed import DecisionFeed
 from addons.fleet import Fleet
+from addons.hearsay import Labelled, Message, Tell
 from addons.labels import CurrentLabels, LabelsInForce, ServiceLabels
+from addons.membership import Membership, take_place
 from addons.orders import StandingOrders
+from addons.probes import alone
 from addons.reload import Reloaded, Reloader, read_sources
 from addons.replays import Replays
 from addons.routing import INTERNAL_ERROR
 from addons.settings import OPTION_PREFIX, RouterSettings
+from addons.shared_port import share_port
+from addons.siblings import Siblings
 from addons.telemetry import Gauges, telemetry
 from addons.transport import Transport
 from classifier.configuration import SettingsError, exit_with, listen
@@ -80,12 +86,17 @@ class SemanticRouter:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._replays: Replays
         self._explainer = Explainer()
+        self._membership: Membership | None = None
+        self._siblings: Siblings | None = None
 
     # Life of the addon
 
     def load(self, loader: Loader) -> None:
         """Declare the options. Bad settings end the program: it must not serve without us."""
         try:
+            self._membership = take_place()
+            if self._membership is not None:
+                share_port(self._membership)
             sources = read_sources()
             options.add_options(loader, sources.settings)
             self._reloader = Reloader(
@@ -120,7 +131,7 @@ class SemanticRouter:
             if options.ensure_reverse_mode(self.settings.proxy_port):
                 self._keep(options.exit_unless_listening(self.settings.proxy_port))
             options.widen_limits()
-            sock = listen(self.settings.metrics_host, self.settings.metrics_port, "METRICS")
+            sock = self._control_socket()
         except SettingsError as exc:
             exit_with(str(exc))
         app = ControlApp(
@@ -129,6 +140,7 @@ class SemanticRouter:
             pools=lambda: self._fleet.pools,
             not_ready=self._not_ready,
             operations=self._operations(),
+            caller=None if self._membership is None else by_way_of_supervisor,
         )
         self._control = ControlServer(app, sock)
         self._serving = self._keep(self._control.serve())
@@ -136,7 +148,11 @@ class SemanticRouter:
         self._fleet.start()
         with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
-        logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
+        if self._membership is not None and self._siblings is not None:
+            self._siblings.open()
+            self._membership.watch(self._on_orphaned)
+        else:
+            logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
 
     def done(self) -> asyncio.Task[None] | None:
         """End: at exit after the requests under way, which mitmproxy awaits."""
@@ -232,7 +248,34 @@ class SemanticRouter:
         self._keep(self._explainer.explain(chosen, self.settings))
         return f"asking the classifier about {len(chosen)}; see the log, or the comment of the flow"
 
+    # What other processes tell
+
+    def hear(self, message: Message) -> None:
+        """Take what a sibling has found out."""
+        if isinstance(message, Labelled):
+            self._labels.hear(message)
+        else:
+            self._fleet.hear(message)
+
+    def known(self) -> list[Message]:
+        """What a new sibling has to be told."""
+        return self._fleet.known()
+
     # Parts
+
+    @property
+    def _tell(self) -> Tell | None:
+        return None if self._siblings is None else self._siblings.tell
+
+    def _control_socket(self) -> socket.socket:
+        host, port = self.settings.metrics_host, self.settings.metrics_port
+        if self._membership is not None:
+            return self._membership.open_control(host, port)
+        return listen(host, port, "METRICS")
+
+    def _on_orphaned(self) -> None:
+        logger.warning("the supervisor is gone: ending after the requests under way")
+        ctx.master.shutdown()
 
     def _take_over_or_refuse(self, settings: RouterSettings, file: LabelsFile) -> None:
         try:
@@ -250,7 +293,9 @@ class SemanticRouter:
         if not self._configured:
             self._build(settings, file)
         before = self._labels
-        labels = before if before.serves(settings, file) else ServiceLabels(settings, before, file)
+        labels = before
+        if not before.serves(settings, file):
+            labels = ServiceLabels(settings, before, file, self._tell)
         self._fleet.take_over(settings, file)
         # First, for requests count from now on.
         telemetry.expect(self._fleet.admission.routes())
@@ -274,6 +319,9 @@ class SemanticRouter:
         self.settings, self._labels = settings, labels
         self.labels_file.take_over(settings.labels_file, file)
         self._configured = True
+        if self._membership is not None:
+            patience = settings.drain_delay_seconds + settings.drain_timeout_seconds
+            self._membership.tell_patience(patience + CLOSE_SECONDS)
         telemetry.watch(self._gauges())
         if labels is not before:
             self._keep(before.retire())
@@ -303,9 +351,17 @@ class SemanticRouter:
         feed = DecisionFeed(settings.decision_history)
         self._ledger = Ledger(feed, telemetry, clock=time.monotonic, wall_clock=time.time)
         self._replays = Replays(self._ledger, self._orders)
-        self._labels = ServiceLabels(settings, None, file)
+        if self._membership is not None:
+            self._siblings = self._membership.siblings(self)
+        siblings = self._siblings
+        self._labels = ServiceLabels(settings, None, file, self._tell)
         self._budget = RetryBudget(clock=time.monotonic)
-        self._fleet = Fleet(telemetry, tls=options.upstream_tls)
+        self._fleet = Fleet(
+            telemetry,
+            tls=options.upstream_tls,
+            tell=self._tell,
+            turn=alone if siblings is None else siblings.turn,
+        )
         self._transport = Transport(settings, options.upstream_tls, telemetry.refused)
 
     def _not_ready(self) -> str | None:
@@ -330,6 +386,10 @@ class SemanticRouter:
         await self._fleet.aclose()
         self._close_control()
         await self._labels.close()
+        if self._siblings is not None:
+            self._siblings.close()
+        if self._membership is not None:
+            self._membership.end(telemetry.render())
         if self._serving is not None:
             await asyncio.wait({self._serving}, timeout=CLOSE_SECONDS)
 

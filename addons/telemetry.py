@@ -249,6 +249,11 @@ class Telemetry:
             f"Share of the last {COVERAGE_WINDOW} labels that were decided, not fallen back to.",
             registry=self.registry,
         ).set_function(self._coverage)
+        Gauge(
+            "slb_classifier_coverage_labels",
+            "How many labels the coverage ratio is of: fewer after a start.",
+            registry=self.registry,
+        ).set_function(lambda: len(self._covered))
         # Of the built-in labels each may come to serve another: which do is a setting.
         self.expect({label: (label, *LABELS) for label in LABELS})
 

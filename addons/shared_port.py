@@ -1,0 +1,146 @@
+"""The port that many processes serve, as mitmproxy sees it in each of them.
+
+mitmproxy opens a socket of its own where it is told to listen. In a process that has a supervisor
+the one function that does so is replaced by one that takes the supervisor's socket: it was bound
+once, and lives longer than any process, so what waits in its queue outlives a crash. A test holds
+the digest of the function.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, override
+
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance
+
+from addons.accepting import STAND_BACK_SECONDS, Presence
+from addons.membership import Membership
+
+logger = logging.getLogger(__name__)
+
+ACCEPTS_A_TURN = 16
+OUT_OF_DESCRIPTORS_SECONDS = 1.0
+"""How long nothing is accepted after the system would not give a connection: asyncio's own time."""
+
+
+class _CountedSocket(socket.socket):
+    """A connection that tells when it is closed, whoever holds it by then."""
+
+    __slots__ = ("on_close",)
+    on_close: Callable[[], None] | None
+
+    @override
+    def close(self) -> None:
+        super().close()
+        if self.on_close is not None:
+            tell, self.on_close = self.on_close, None
+            tell()
+
+
+class SharedServer:
+    """Stands where mitmproxy has an `asyncio.Server`; accepts in turn with other processes.
+
+    Attributes:
+        sockets: The shared sockets.
+        factory: Makes the protocol of each new connection; may be replaced at any time.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        presence: Presence,
+        factory: Callable[[], asyncio.BaseProtocol],
+        on_closed: Callable[[], None],
+    ) -> None:
+        """Accept from now on; needs the running loop.
+
+        Args:
+            sockets: Listening ones, which do not block.
+            presence: This process at the port.
+            factory: Makes the protocol of each new connection.
+            on_closed: Called once, when it is closed.
+        """
+        self.sockets = tuple(sockets)
+        self.factory = factory
+        self._presence = presence
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        self._handing: set[asyncio.Task[Any]] = set()
+        presence.begin()
+        for sock in self.sockets:
+            self._listen(sock)
+
+    def close(self) -> None:
+        """Accept no more; connections go on, and so do the other processes."""
+        if not self._open:
+            return
+        self._open = False
+        self._presence.end()
+        for sock in self.sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._on_closed()
+
+    # Parts
+
+    def _listen(self, sock: socket.socket) -> None:
+        if self._open:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def _pause(self, sock: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(sock)
+        self._loop.call_later(seconds, self._listen, sock)
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            if self._presence.stands_back():
+                self._pause(sock, STAND_BACK_SECONDS)
+                return
+            try:
+                accepted, _ = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                logger.error("no connection can be accepted now: %s", exc.strerror)
+                self._pause(sock, OUT_OF_DESCRIPTORS_SECONDS)
+                return
+            self._hand_over(accepted)
+
+    def _hand_over(self, accepted: socket.socket) -> None:
+        family, kind, proto = accepted.family, accepted.type, accepted.proto
+        connection = _CountedSocket(family, kind, proto, fileno=accepted.detach())
+        connection.on_close = self._presence.leave
+        connection.setblocking(False)
+        self._presence.enter()
+        handing = self._loop.connect_accepted_socket(self.factory, connection)
+        task = self._loop.create_task(handing)
+        self._handing.add(task)
+        task.add_done_callback(lambda done: self._handed(done, connection))
+
+    def _handed(self, task: asyncio.Task[Any], connection: socket.socket) -> None:
+        self._handing.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            connection.close()
+
+
+def share_port(membership: Membership) -> None:
+    """Have mitmproxy listen, in this process, on sockets of the supervisor's."""
+
+    async def listen(instance: Any, host: str, port: int) -> list[SharedServer]:  # noqa: ANN401
+        loop = asyncio.get_running_loop()
+
+        def stream() -> asyncio.StreamReaderProtocol:
+            reader = asyncio.StreamReader(loop=loop)
+            return asyncio.StreamReaderProtocol(reader, instance.handle_stream, loop=loop)
+
+        if instance.mode.transport_protocol != "tcp":
+            msg = f"{instance.mode.full_spec} cannot be served by several processes"
+            raise OSError(msg)
+        sockets = membership.listen(host, port)
+        return [
+            SharedServer(sockets, membership.presence, stream, lambda: membership.leave(host, port))
+        ]
+
+    AsyncioServerInstance.listen = listen  # type: ignore[method-assign, assignment]
