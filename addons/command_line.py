@@ -7,7 +7,7 @@ effect would be worse than none.
 import argparse
 import importlib.metadata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, override
+from typing import NoReturn, override
 
 from mitmproxy import addons
 from mitmproxy.addons.keepserving import KeepServing
@@ -38,16 +38,16 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(opts: Options, arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; what cannot be read ends the program."""
-    parser = _Parser(
-        prog="slb", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EPILOG
-    )
-    cmdline.common_options(parser, opts)  # type: ignore[no-untyped-call]  # it has no types
+    parser = _Parser(prog="slb", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EPILOG)
+    cmdline.common_options(parser, opts)
     opts.make_parser(parser, "flow_detail", metavar="LEVEL")
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         if left_out := _left_out_flags(opts, arguments):
             exit_with(_told(left_out))
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if args.version:
+        print(version())  # noqa: T201 - what was asked for; mitmproxy's own lines follow
     return args
 
 
@@ -63,7 +63,7 @@ def refuse_left_out(opts: Options, setoptions: Iterable[str]) -> None:
     """
     if not opts.deferred:
         return
-    if left_out := [name for name in _stock_options() if name in opts.deferred]:
+    if left_out := sorted(_stock_options().keys() & opts.deferred.keys()):
         raise SettingsError(_told(left_out))
     given = {option.partition("=")[0] for option in setoptions}
     if not opts.scripts and (unknown := sorted(given & set(opts.deferred))):
@@ -85,32 +85,23 @@ def _told(left_out: Iterable[str]) -> str:
 
 def _left_out_flags(opts: Options, arguments: Sequence[str]) -> list[str]:
     """The options among these arguments that mitmdump knows and we do not."""
-    stock = Options()
-    for name, declared in _stock_options().items():
-        if name not in stock:
-            stock.add_option(name, *declared)
+    stock = _stock_options()
     args, _ = cmdline.mitmdump(stock).parse_known_args(arguments)
     given = (name for name, value in vars(args).items() if value is not None)
     return [name for name in given if name in stock and name not in opts]
 
 
-def _stock_options() -> dict[str, tuple[Any, ...]]:
-    """What mitmdump's addons declare: each option with its type, default, help and choices."""
-    declared = _Declared()
+def _stock_options() -> Options:
+    """All options that mitmdump has."""
+    stock = _Declared()
     for addon in (*addons.default_addons(), KeepServing(), ReadFileStdin()):
         if load := getattr(addon, "load", None):
-            load(declared)
-    return declared.options
+            load(stock)
+    return stock
 
 
-class _Declared:
-    """Stands in for mitmproxy's loader, and only writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.options: dict[str, tuple[Any, ...]] = {}
-
-    def add_option(self, name: str, *declared: Any) -> None:  # noqa: ANN401 - mitmproxy's
-        self.options[name] = declared
+class _Declared(Options):
+    """Options that addons declare to it as to mitmproxy's loader, and that change nothing."""
 
     def add_command(self, path: str, func: Callable[..., object]) -> None:
         """Commands are no options."""

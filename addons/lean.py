@@ -4,6 +4,7 @@ Order matters as in mitmproxy's own list: the router comes before scripts, whose
 a request that has its label, and before mitmproxy's choice of layers, which it overrules.
 """
 
+import argparse
 import asyncio
 import logging
 import os
@@ -42,7 +43,7 @@ class LeanMaster(master.Master):
     def __init__(self, opts: Options) -> None:
         """A master without a router; `add_router` brings it once the options are known."""
         super().__init__(opts, with_termlog=True)
-        self._scripts = ScriptLoader()  # type: ignore[no-untyped-call]  # mitmproxy's has no types
+        self._scripts = ScriptLoader()
         self.addons.add(Core(), Proxyserver(), self._scripts, NextLayer(), TlsConfig())
         self.addons.add(Dumper(), ErrorCheck())
 
@@ -68,39 +69,54 @@ class LeanMaster(master.Master):
 
 async def run(arguments: Sequence[str]) -> None:
     """Run the router until it is told to end, or do what the command line asks for instead."""
-    logging.getLogger().setLevel(logging.DEBUG)
-    for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    debug.register_info_dumpers()
-    opts = Options()
-    lean = LeanMaster(opts)
-    args = command_line.parse(opts, arguments)
-    if args.version:
-        print(command_line.version())  # noqa: T201 - what was asked for
+    _quieten()
+    lean = LeanMaster(Options())
+    args = command_line.parse(lean.options, arguments)
     try:
-        opts.set(*args.setoptions, defer=True)
-        config = Path(opts.confdir).expanduser()
-        optmanager.load_paths(opts, config / "config.yaml", config / "config.yml")
-        process_options(None, opts, args)
-        refuse_second_router(opts.scripts)
-        lean.add_router()
-        command_line.refuse_left_out(opts, args.setoptions)
+        _take_options(lean, args)
     except (exceptions.OptionsError, SettingsError) as exc:
         exit_with(str(exc))
-    if args.options:
-        lean.load_scripts()
-        optmanager.dump_defaults(opts, sys.stdout)
+    if args.options or args.commands:
+        _list(lean, args)
         return
-    if args.commands:
-        lean.load_scripts()
-        lean.commands.dump()
-        return
-    # mitmproxy has everything logged, and filters later: even lines that nobody sees cost time.
-    logging.getLogger().setLevel(opts.termlog_verbosity.upper())
+    # As little as will be shown, for even lines that nobody sees cost time.
+    logging.getLogger().setLevel(lean.options.termlog_verbosity.upper())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lean.shutdown)
     await lean.run()
+
+
+def _quieten() -> None:
+    logging.getLogger().setLevel(logging.DEBUG)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    debug.register_info_dumpers()
+
+
+def _take_options(lean: LeanMaster, args: argparse.Namespace) -> None:
+    """Take over `--set`, config.yaml and flags, in mitmproxy's order, then the settings.
+
+    Raises:
+        OptionsError: If mitmproxy cannot use a value.
+        SettingsError: If we cannot.
+    """
+    opts = lean.options
+    opts.set(*args.setoptions, defer=True)
+    config = Path(opts.confdir)
+    optmanager.load_paths(opts, config / "config.yaml", config / "config.yml")
+    process_options(None, opts, args)
+    refuse_second_router(opts.scripts)
+    lean.add_router()
+    command_line.refuse_left_out(opts, args.setoptions)
+
+
+def _list(lean: LeanMaster, args: argparse.Namespace) -> None:
+    lean.load_scripts()
+    if args.options:
+        optmanager.dump_defaults(lean.options, sys.stdout)
+    else:
+        lean.commands.dump()
 
 
 def refuse_second_router(scripts: Sequence[str]) -> None:
