@@ -146,7 +146,8 @@ def set_proxy_options() -> None:
     One line for each flow shows query strings, which hold secrets: ask for it with
     `--set flow_detail=2` or more.
     """
-    ctx.options.update(**PROXY_OPTIONS)
+    # Only the known: the command `slb` leaves out the addons that some are of.
+    ctx.options.update_known(**PROXY_OPTIONS)
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:
