@@ -41,6 +41,10 @@ def parse(opts: Options, arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="slb", usage="%(prog)s [options]", description=DESCRIPTION, epilog=EPILOG)
     cmdline.common_options(parser, opts)
     opts.make_parser(parser, "flow_detail", metavar="LEVEL")
+    # For the help alone: who starts the processes takes it out.
+    parser.add_argument(
+        "--processes", metavar="N", help="serve with N processes; 0: one for each core"
+    )
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         if left_out := _left_out_flags(opts, arguments):

@@ -9,10 +9,20 @@ House rule: nothing here imports mitmproxy before it is needed. That takes half 
 which a process that only starts others shall not pay.
 """
 
+import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
+
+from addons.membership import VARIABLE
+from addons.settings import ProcessSettings
+from classifier.configuration import SettingsError, exit_with, load
+
+OPTION = "--processes"
+SHOW_ONLY = frozenset({"-h", "--help", "--version", "--options", "--commands"})
+"""Arguments that have something told and nothing served."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,7 +32,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line without the name of the program; that of the process if None.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    serve(given)
+    if VARIABLE in os.environ:
+        serve(given)
+        return
+    count, rest = processes_of(given)
+    if count > 1:
+        from addons.supervisor import supervise  # noqa: PLC0415 - one process needs none
+
+        sys.exit(supervise([sys.executable, "-m", "addons.launcher", *rest], count))
+    serve(rest)
+
+
+def processes_of(arguments: Sequence[str]) -> tuple[int, list[str]]:
+    """How many processes there shall be, and the command line of each.
+
+    A number that cannot be ends the program.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(OPTION)
+    given, rest = parser.parse_known_args(arguments)
+    try:
+        if given.processes is None:
+            count = load(ProcessSettings).proxy_processes
+        else:
+            count = load(ProcessSettings, proxy_processes=given.processes).proxy_processes
+    except SettingsError as exc:
+        exit_with(str(exc))
+    if SHOW_ONLY & set(rest):
+        return 1, rest
+    return count or os.process_cpu_count() or 1, rest
 
 
 def serve(arguments: Sequence[str]) -> None:

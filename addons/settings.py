@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
+from addons.accepting import MAX_PROCESSES
 from addons.bounds import Bounds, Limits, Timeouts
 from addons.forwarding import parse_networks
 from addons.pool import Worker, parse_workers
@@ -354,6 +355,19 @@ class AdminSettings(Settings):
         AfterValidator(_checked_token),
         Field(description="Needed to write to the control port; empty: only this machine may."),
     ] = SecretStr("")
+
+
+class ProcessSettings(Settings):
+    """What is decided before there is a mitmproxy."""
+
+    proxy_processes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_PROCESSES,
+            description="Proxy processes that slb starts at one port; 0: one for each core.",
+        ),
+    ] = 1
 
 
 def option_names() -> Mapping[str, str]:
