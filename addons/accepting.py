@@ -112,6 +112,10 @@ class Presence:
         self._others = others
         return True
 
+    def nothing_waits(self) -> None:
+        """There is no connection to be had: whoever stood back did so long enough."""
+        self._rounds = 0
+
     def _tell(self) -> None:
         self._counts.set(self._slot, self.connections if self._ports > 0 else ABSENT)
 

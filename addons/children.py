@@ -7,7 +7,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +30,9 @@ ORDER_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """Longest time for a process to end that has not said how long it takes."""
 GRACE_SECONDS = 5.0
+
+COMMAND = (sys.executable, "-P", "-m", "addons.launcher")
+"""Not from the working directory: something called `addons` may be there as well."""
 
 type Fields = list[tuple[str, str]]
 type OpenControl = Callable[[str, int], Awaitable[None]]
@@ -204,13 +209,20 @@ class Channel:
         task.add_done_callback(self._tasks.discard)
 
 
+def _path() -> str:
+    """Where this very code is found, whether it is installed or a checkout."""
+    root = str(Path(__file__).resolve().parent.parent)
+    before = os.environ.get("PYTHONPATH")
+    return f"{root}{os.pathsep}{before}" if before else root
+
+
 async def start(
-    command: Sequence[str], name: str, place_at: Callable[[int], Place]
+    arguments: Sequence[str], name: str, place_at: Callable[[int], Place]
 ) -> tuple[Child, socket.socket]:
     """Start a process; the second part of the answer is this end of its channel.
 
     Args:
-        command: What to run.
+        arguments: Its command line.
         name: The process's number.
         place_at: Its place, given the file descriptor of its channel.
 
@@ -222,8 +234,9 @@ async def start(
         place = place_at(theirs.fileno())
         try:
             process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, VARIABLE: place.as_text()},
+                *COMMAND,
+                *arguments,
+                env={**os.environ, "PYTHONPATH": _path(), VARIABLE: place.as_text()},
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 # Ctrl-C in a terminal is for the supervisor, which hands it on once.

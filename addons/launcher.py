@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if count > 1:
         from addons.supervisor import supervise  # noqa: PLC0415 - one process needs none
 
-        sys.exit(supervise([sys.executable, "-m", "addons.launcher", *rest], count))
+        sys.exit(supervise(rest, count))
     serve(rest)
 
 
@@ -50,13 +50,13 @@ def processes_of(arguments: Sequence[str]) -> tuple[int, list[str]]:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(OPTION)
-    given, rest = parser.parse_known_args(arguments)
     try:
+        given, rest = parser.parse_known_args(arguments)
         if given.processes is None:
             count = load(ProcessSettings).proxy_processes
         else:
             count = load(ProcessSettings, proxy_processes=given.processes).proxy_processes
-    except SettingsError as exc:
+    except (SettingsError, argparse.ArgumentError) as exc:
         exit_with(str(exc))
     if SHOW_ONLY & set(rest):
         return 1, rest

@@ -150,8 +150,11 @@ class Membership:
         """Clear the place, and leave metrics behind, for nobody will ask any more."""
         self.place.control.unlink(missing_ok=True)
         if not self._orphaned:
+            path = self.place.last_words
+            unfinished = path.with_suffix(".unfinished")
             with contextlib.suppress(OSError):
-                self.place.last_words.write_bytes(last_words)
+                unfinished.write_bytes(last_words)
+                unfinished.rename(path)
             return
         # There is nobody else to do it; the last one succeeds.
         (self.place.directory / COUNTS_FILE).unlink(missing_ok=True)

@@ -214,7 +214,7 @@ class Overview:
         self, request: Request
     ) -> tuple[Sequence[Child], list[httpx.Response | None]]:
         children, headers = self._serving(), _handed_on(request)
-        path = httpx.URL(request.url.path).raw_path.decode()
+        path = request.scope["raw_path"].decode("ascii")
         return children, await asyncio.gather(*(child.post(path, headers) for child in children))
 
 

@@ -223,9 +223,10 @@ class Pool:
             ejections: How often the worker was ejected, as the other process counts.
         """
         state = next((one for one in self.states if one.worker.name == name), None)
-        if state is None or not self._can_spare(state):
-            return
         now = self._clock()
+        # The last one may be over without anybody having looked.
+        if state is None or not self._is_settled(state, now) or not self._can_spare(state):
+            return
         if state.health.take_ejection(seconds, ejections, self.policy.health, now):
             self._tell(state, why)
 

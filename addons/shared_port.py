@@ -101,6 +101,7 @@ class SharedServer:
             try:
                 accepted, _ = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._presence.nothing_waits()
                 return
             except OSError as exc:
                 logger.error("no connection can be accepted now: %s", exc.strerror)

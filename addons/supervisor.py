@@ -37,6 +37,8 @@ BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 KEEP_METRICS_SECONDS = 5.0
 """So much of what a process has counted is lost at most if it is killed."""
 CLOSE_SECONDS = 3.0
+LOG_FORMAT = "[%(asctime)s.%(msecs)03d] %(message)s"
+"""mitmproxy's own, for its processes write to the same place."""
 MAX_PATH_BYTES = 100
 """Of a Unix socket; the system's limit is 107."""
 
@@ -52,15 +54,15 @@ class Berth:
 class Supervisor:
     """Keeps so many processes running."""
 
-    def __init__(self, command: Sequence[str], count: int, directory: Path) -> None:
+    def __init__(self, arguments: Sequence[str], count: int, directory: Path) -> None:
         """Nothing runs yet.
 
         Args:
-            command: How one process is started.
+            arguments: Command line of each process.
             count: How many there shall be.
             directory: For their sockets; this user's alone, and empty.
         """
-        self._command = command
+        self._arguments = arguments
         self._count = count
         self._directory = directory
         self._counts = create_counts(directory / COUNTS_FILE)
@@ -104,7 +106,7 @@ class Supervisor:
         slot = next(slot for slot in range(SLOTS) if slot not in taken)
         self._started += 1
         child, channel = await start(
-            self._command,
+            self._arguments,
             str(self._started),
             lambda descriptor: Place(slot, descriptor, self._directory),
         )
@@ -243,19 +245,26 @@ class Supervisor:
         return task
 
 
-def supervise(command: Sequence[str], count: int) -> int:
-    """Run so many processes of a command until a signal ends them; the answer is the exit code."""
+def supervise(arguments: Sequence[str], count: int) -> int:
+    """Run so many processes with this command line until a signal ends them.
+
+    Returns:
+        The exit code.
+    """
     if not hasattr(socket, "SOCK_SEQPACKET") or not hasattr(socket, "send_fds"):
         exit_with("PROXY_PROCESSES: several processes need Linux; set it to 1")
-    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logging.basicConfig(format=LOG_FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    directory = Path(tempfile.mkdtemp(prefix="slb-"))
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="slb-"))
+    except OSError as exc:
+        exit_with(f"TMPDIR: no directory can be made ({exc.strerror}); set one that can be written")
     try:
         if len(str(directory)) > MAX_PATH_BYTES - len("/000.control"):
             exit_with(
                 f"TMPDIR: {directory.parent} is too long a path for sockets; set a shorter one"
             )
-        return asyncio.run(Supervisor(command, count, directory).run())
+        return asyncio.run(Supervisor(arguments, count, directory).run())
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""Which process takes the next connection."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from addons.accepting import (
+    ABSENT,
+    MAX_ROUNDS,
+    SLOTS,
+    Counts,
+    Presence,
+    create_counts,
+    may_accept,
+    open_counts,
+)
+
+
+@pytest.fixture
+def counts(tmp_path):
+    made = create_counts(tmp_path / "counts")
+    yield made
+    made.close()
+
+
+def present(counts: Counts, slot: int, connections: int = 0) -> Presence:
+    presence = Presence(counts, slot)
+    presence.begin()
+    for _ in range(connections):
+        presence.enter()
+    return presence
+
+
+@pytest.mark.parametrize(
+    ("own", "least", "expected"),
+    [(0, 0, True), (1, 0, True), (2, 0, False), (9, 8, True), (11, 8, False), (113, 100, True)],
+)
+def test_who_has_clearly_more_than_another_leaves_it_to_that_one(own, least, expected) -> None:
+    assert may_accept(own, least) is expected
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=64))
+def test_somebody_always_accepts(connections) -> None:
+    assert any(may_accept(own, min(connections)) for own in connections)
+
+
+@given(st.integers(1, 8), st.integers(0, 500))
+def test_a_burst_is_shared_fairly(processes, connections) -> None:
+    """Whoever is the quickest takes as many as it may; then the next."""
+    counts = [0] * processes
+    for _ in range(connections):
+        taker = next(one for one in counts if may_accept(one, min(counts)))
+        counts[counts.index(taker)] += 1
+
+    assert sum(counts) == connections
+    assert max(counts) - min(counts) <= 2 + min(counts) // 8
+
+
+def test_counts_are_seen_by_others_at_once(tmp_path, counts) -> None:
+    other = open_counts(tmp_path / "counts")
+    present(counts, 3, connections=2)
+
+    assert [other[slot] for slot in (2, 3)] == [ABSENT, 2]
+    assert other.present() == [3]
+    other.close()
+
+
+def test_the_file_is_for_this_user_alone(tmp_path, counts) -> None:
+    assert (tmp_path / "counts").stat().st_mode & 0o077 == 0
+    assert counts.present() == []
+    assert counts.least() == 0
+    with pytest.raises(IndexError):
+        counts[SLOTS]
+
+
+def test_a_process_alone_never_stands_back(counts) -> None:
+    assert not present(counts, 0, connections=100).stands_back()
+
+
+def test_a_dead_process_holds_nobody_back(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    idle = present(counts, 1)
+    assert busy.stands_back()
+
+    idle.end()
+    assert not busy.stands_back()
+
+
+def test_nobody_stands_back_while_no_other_takes_anything(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    present(counts, 1)
+
+    assert busy.stands_back()
+    assert not busy.stands_back()
+
+
+def test_nobody_stands_back_for_ever(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    other = present(counts, 1)
+    stood_back = 0
+    while busy.stands_back():
+        other.enter()
+        stood_back += 1
+
+    assert stood_back == MAX_ROUNDS
+
+
+def test_a_process_at_two_ports_is_there_until_it_leaves_both(counts) -> None:
+    presence = present(counts, 0)
+    presence.begin()
+    presence.end()
+    assert counts.present() == [0]
+
+    presence.end()
+    assert counts.present() == []
+
+
+def test_connections_that_are_left_do_not_bring_a_process_back(counts) -> None:
+    presence = present(counts, 0, connections=2)
+    presence.end()
+    presence.leave()
+
+    assert counts.present() == []
+
+
+def test_after_a_pause_it_stands_back_again(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    present(counts, 1)
+    assert busy.stands_back()
+    assert not busy.stands_back()
+
+    busy.nothing_waits()
+    assert busy.stands_back()
