@@ -6,7 +6,7 @@ many it has; and one that clearly has more than another leaves the next one to t
 moment.
 
 Invariant: the port is always served. Whoever has the fewest never stands back; and since it may be
-stuck, nobody stands back more than `MAX_ROUNDS` times in a row, nor while no other takes anything.
+stuck, it is waited for `MAX_ROUNDS` times at most, and then no more until it has moved.
 """
 
 import mmap
@@ -14,21 +14,22 @@ import struct
 from pathlib import Path
 
 MAX_PROCESSES = 64
-SLOTS = 2 * MAX_PROCESSES
+MAX_SLOTS = 2 * MAX_PROCESSES
 """Twice as many: in a rolling restart old and new ones live side by side."""
 ABSENT = -1
 STAND_BACK_SECONDS = 0.002
-MAX_ROUNDS = 2
+MAX_ROUNDS = 10
+"""20 ms in all: on a busy machine it may take so long until another process has its turn."""
 TOLERANCE_SHARE = 8
 """One eighth more is no imbalance, and waiting costs time."""
 
 
 def may_accept(own: int, least: int) -> bool:
-    """Whether a process takes a connection now.
+    """Whether a process may take a connection that another could take.
 
     Args:
         own: How many it has.
-        least: How many the process has that has the fewest.
+        least: How many the other has.
     """
     return own <= least + 1 + least // TOLERANCE_SHARE
 
@@ -37,10 +38,13 @@ class Counts:
     """How many connections each process has; each writes only its own slot."""
 
     def __init__(self, memory: mmap.mmap) -> None:
-        """Counts in memory of `SLOTS` words of 8 bytes, which other processes map as well."""
+        """Counts in memory that other processes map as well, a word of 8 bytes for each slot."""
         self._memory = memory
         # Aligned words of the machine's own: nobody reads a half-written one.
         self._words = memoryview(memory).cast("q")
+
+    def __len__(self) -> int:
+        return len(self._words)
 
     def __getitem__(self, slot: int) -> int:
         return self._words[slot]
@@ -53,13 +57,9 @@ class Counts:
         """The slots of all who serve, in order."""
         return [slot for slot, count in enumerate(self._words) if count != ABSENT]
 
-    def least(self) -> int:
-        """The count of who has the fewest; 0 if nobody serves."""
-        return min((count for count in self._words if count != ABSENT), default=0)
-
-    def of_others(self, slot: int) -> int:
-        """How many connections all but this slot have."""
-        return sum(n for one, n in enumerate(self._words) if n != ABSENT and one != slot)
+    def told(self) -> list[int]:
+        """The counts of all slots."""
+        return self._words.tolist()
 
     def close(self) -> None:
         """Give the memory back."""
@@ -76,7 +76,8 @@ class Presence:
         self._slot = slot
         self._ports = 0
         self._rounds = 0
-        self._others = 0
+        self._waited_for: dict[int, int] = {}
+        self._stuck: dict[int, int] = {}
         self.connections = 0
 
     def begin(self) -> None:
@@ -100,34 +101,50 @@ class Presence:
         self.connections -= 1
         self._tell()
 
+    def nothing_waits(self) -> None:
+        """There is no connection to be had: whoever was waited for has taken it."""
+        self._rounds = 0
+
     def stands_back(self) -> bool:
         """Whether to leave the connection that waits to others, for `STAND_BACK_SECONDS`."""
-        if may_accept(self.connections, self._counts.least()):
+        idler = self._idler()
+        if not idler:
             return False
-        others = self._counts.of_others(self._slot)
-        stuck = self._rounds and others == self._others
-        if stuck or self._rounds >= MAX_ROUNDS:
+        if self._rounds == 0:
+            self._waited_for = idler
+        elif self._rounds >= MAX_ROUNDS:
+            # Those who have not moved are not waited for again until they have.
+            for slot, count in self._waited_for.items():
+                if idler.get(slot) == count:
+                    self._stuck[slot] = count
+            self._rounds = 0
             return False
         self._rounds += 1
-        self._others = others
         return True
 
-    def nothing_waits(self) -> None:
-        """There is no connection to be had: whoever stood back did so long enough."""
-        self._rounds = 0
+    def _idler(self) -> dict[int, int]:
+        """The processes that ought to accept before this one, and their counts."""
+        idler = {}
+        for slot, count in enumerate(self._counts.told()):
+            if count == ABSENT or may_accept(self.connections, count):
+                continue
+            if self._stuck.get(slot) != count:
+                self._stuck.pop(slot, None)
+                idler[slot] = count
+        return idler
 
     def _tell(self) -> None:
         self._counts.set(self._slot, self.connections if self._ports > 0 else ABSENT)
 
 
-def create_counts(path: Path) -> Counts:
+def create_counts(path: Path, slots: int) -> Counts:
     """Make a file of counts, all absent, that only this user can read."""
     path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(struct.pack("q", ABSENT) * SLOTS)
+    path.write_bytes(struct.pack("q", ABSENT) * slots)
     return open_counts(path)
 
 
 def open_counts(path: Path) -> Counts:
     """Map a file of counts that another process has made."""
     with path.open("r+b") as file:
-        return Counts(mmap.mmap(file.fileno(), 8 * SLOTS))
+        return Counts(mmap.mmap(file.fileno(), 0))

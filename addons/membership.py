@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from addons.accepting import SLOTS, Presence, open_counts
+from addons.accepting import MAX_SLOTS, Presence, open_counts
 from addons.siblings import Listener, Siblings
 from classifier.configuration import SettingsError
 
@@ -54,7 +54,7 @@ class Place:
         """
         slot, channel, directory = text.split(":", 2)
         place = cls(int(slot), int(channel), Path(directory))
-        if not 0 <= place.slot < SLOTS or not directory:
+        if not 0 <= place.slot < MAX_SLOTS or not directory:
             raise ValueError(text)
         return place
 

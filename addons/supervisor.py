@@ -21,7 +21,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from addons.accepting import ABSENT, SLOTS, create_counts
+from addons.accepting import ABSENT, create_counts
 from addons.children import Channel, Child, start
 from addons.control import ControlServer
 from addons.membership import COUNTS_FILE, Place
@@ -65,7 +65,7 @@ class Supervisor:
         self._arguments = arguments
         self._count = count
         self._directory = directory
-        self._counts = create_counts(directory / COUNTS_FILE)
+        self._counts = create_counts(directory / COUNTS_FILE, 2 * count)
         self._ports = Ports()
         self._children: list[Child] = []
         self._berths: list[Berth] = []
@@ -103,7 +103,7 @@ class Supervisor:
 
     async def _start(self) -> Child:
         taken = {child.place.slot for child in self._children}
-        slot = next(slot for slot in range(SLOTS) if slot not in taken)
+        slot = next(slot for slot in range(len(self._counts)) if slot not in taken)
         self._started += 1
         child, channel = await start(
             self._arguments,

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from addons.accepting import (
     ABSENT,
     MAX_ROUNDS,
-    SLOTS,
     Counts,
     Presence,
     create_counts,
@@ -18,7 +17,7 @@ from addons.accepting import (
 
 @pytest.fixture
 def counts(tmp_path):
-    made = create_counts(tmp_path / "counts")
+    made = create_counts(tmp_path / "counts", 8)
     yield made
     made.close()
 
@@ -68,9 +67,8 @@ def test_counts_are_seen_by_others_at_once(tmp_path, counts) -> None:
 def test_the_file_is_for_this_user_alone(tmp_path, counts) -> None:
     assert (tmp_path / "counts").stat().st_mode & 0o077 == 0
     assert counts.present() == []
-    assert counts.least() == 0
     with pytest.raises(IndexError):
-        counts[SLOTS]
+        counts[8]
 
 
 def test_a_process_alone_never_stands_back(counts) -> None:
@@ -86,15 +84,42 @@ def test_a_dead_process_holds_nobody_back(counts) -> None:
     assert not busy.stands_back()
 
 
-def test_nobody_stands_back_while_no_other_takes_anything(counts) -> None:
+def rounds(presence: Presence) -> int:
+    """How often it stands back until it takes the connection."""
+    count = 0
+    while presence.stands_back():
+        count += 1
+    presence.enter()
+    return count
+
+
+def test_who_is_stuck_is_waited_for_once(counts) -> None:
     busy = present(counts, 0, connections=100)
     present(counts, 1)
 
-    assert busy.stands_back()
-    assert not busy.stands_back()
+    assert [rounds(busy) for _ in range(3)] == [MAX_ROUNDS, 0, 0]
+
+
+def test_who_has_moved_is_waited_for_again(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    stuck = present(counts, 1)
+    assert rounds(busy) == MAX_ROUNDS
+
+    stuck.enter()
+    assert rounds(busy) == MAX_ROUNDS
+
+
+def test_one_that_is_stuck_does_not_let_another_go_empty(counts) -> None:
+    busy = present(counts, 0, connections=100)
+    present(counts, 1)
+    assert rounds(busy) == MAX_ROUNDS
+
+    present(counts, 2)
+    assert rounds(busy) == MAX_ROUNDS
 
 
 def test_nobody_stands_back_for_ever(counts) -> None:
+    """Not even for one that moves all the time, and takes nothing of this."""
     busy = present(counts, 0, connections=100)
     other = present(counts, 1)
     stood_back = 0
@@ -123,11 +148,10 @@ def test_connections_that_are_left_do_not_bring_a_process_back(counts) -> None:
     assert counts.present() == []
 
 
-def test_after_a_pause_it_stands_back_again(counts) -> None:
+def test_when_the_other_has_taken_it_the_wait_begins_anew(counts) -> None:
     busy = present(counts, 0, connections=100)
     present(counts, 1)
-    assert busy.stands_back()
-    assert not busy.stands_back()
+    assert [busy.stands_back() for _ in range(MAX_ROUNDS)] == [True] * MAX_ROUNDS
 
     busy.nothing_waits()
     assert busy.stands_back()

@@ -145,7 +145,7 @@ class Notebook:
 
 @contextlib.contextmanager
 def lines(folder, *notebooks):
-    counts = create_counts(folder / "counts")
+    counts = create_counts(folder / "counts", 8)
     with contextlib.ExitStack() as stack:
         stack.callback(counts.close)
         opened = []
@@ -180,7 +180,7 @@ async def test_a_new_process_is_told_what_the_others_know(tmp_path) -> None:
 
 
 async def test_what_is_told_within_a_moment_is_one_datagram(tmp_path) -> None:
-    counts = create_counts(tmp_path / "counts")
+    counts = create_counts(tmp_path / "counts", 8)
     for slot in (0, 1):
         Presence(counts, slot).begin()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
@@ -196,7 +196,7 @@ async def test_what_is_told_within_a_moment_is_one_datagram(tmp_path) -> None:
 
 
 async def test_a_sibling_that_hears_nothing_holds_nobody(tmp_path) -> None:
-    counts = create_counts(tmp_path / "counts")
+    counts = create_counts(tmp_path / "counts", 8)
     for slot in (0, 1, 2):
         Presence(counts, slot).begin()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stuck:
