@@ -119,10 +119,11 @@ class Overview:
 
     async def _metrics(self, _: Request) -> Response:
         told = await self.look()
-        text = self._merger.render(*self._own(told))
+        text = self._merger.render(*self.own_metrics(told))
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
-    def _own(self, told: int) -> list[Metric]:
+    def own_metrics(self, told: int) -> list[Metric]:
+        """What only a supervisor knows; `told` is how many gave their metrics just now."""
         return [
             GaugeMetricFamily("slb_processes", "Proxy processes that ought to run.", self._count),
             GaugeMetricFamily(

@@ -434,6 +434,7 @@ class SemanticRouter:
             queue_waiting=self._fleet.admission.waiting,
             classify_queue=lambda: self._labels.queued,
             classifier_breaker=lambda: self._labels.breaker_state,
+            messages_lost=lambda: 0 if self._siblings is None else self._siblings.lost,
         )
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -115,6 +115,11 @@ class Siblings:
         self._socket = None
         address(self._directory, self._slot).unlink(missing_ok=True)
 
+    @property
+    def lost(self) -> int:
+        """Messages that were not told, or not understood."""
+        return self.dropped + self.refused
+
     # Parts
 
     def _flush(self) -> None:

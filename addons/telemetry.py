@@ -59,6 +59,7 @@ class Gauges:
     shape_hits: Callable[[], int] = int
     shape_misses: Callable[[], int] = int
     shape_entries: Callable[[], int] = int
+    messages_lost: Callable[[], int] = int
 
 
 class _StateCollector(Collector):
@@ -90,6 +91,11 @@ class _StateCollector(Collector):
             ("slb_requests_inflight", "Requests being served.", gauges.requests_inflight),
         ):
             yield GaugeMetricFamily(name, help_text, value=read())
+        yield CounterMetricFamily(
+            "slb_sibling_messages_lost",
+            "What other proxy processes were not told, or could not be understood of them.",
+            value=gauges.messages_lost(),
+        )
         pools = tuple(gauges.pools())
         yield from self._pools(pools, gauges.queue_waiting)
         yield from self._workers(pools)

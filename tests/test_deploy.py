@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from addons.settings import AdminSettings, RouterSettings
+from addons.settings import AdminSettings, ProcessSettings, RouterSettings
 from classifier.configuration import load
 from classifier.contracts import LABELS
 from classifier.labels_file import parse_labels_file, read_labels_file
@@ -37,6 +37,7 @@ OURS = {name: service for name, service in COMPOSE["services"].items() if servic
 ALL_SETTINGS = (
     RouterSettings,
     AdminSettings,
+    ProcessSettings,
     ClassifierSettings,
     DashboardSettings,
     WorkerSettings,

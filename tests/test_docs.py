@@ -4,8 +4,10 @@ import importlib.util
 import re
 
 import pytest
+from prometheus_client.core import Metric
 
-from addons.settings import AdminSettings, RouterSettings
+from addons.overview import Overview
+from addons.settings import AdminSettings, ProcessSettings, RouterSettings
 from addons.telemetry import telemetry
 from classifier.labels_file import parse_labels_file
 from classifier.settings import ClassifierSettings
@@ -15,7 +17,14 @@ from workers.settings import WorkerSettings
 
 README = (ROOT / "README.md").read_text("utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
-SETTINGS = [RouterSettings, AdminSettings, ClassifierSettings, DashboardSettings, WorkerSettings]
+SETTINGS = [
+    RouterSettings,
+    AdminSettings,
+    ProcessSettings,
+    ClassifierSettings,
+    DashboardSettings,
+    WorkerSettings,
+]
 
 
 def documented() -> dict[str, str]:
@@ -54,6 +63,10 @@ def test_every_setting_in_the_readme_exists() -> None:
     assert named <= set(documented())
 
 
+def metric_name(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
 def test_every_metric_in_the_readme_exists() -> None:
     from classifier.app import build
 
@@ -64,6 +77,9 @@ def test_every_metric_in_the_readme_exists() -> None:
     known |= {"slb_worker_requests_total", "slb_worker_errors_total", "slb_worker_up"}
     known |= {"slb_pool_panic", "slb_queue_waiting"}
     known |= {"slb_classifier_breaker_state", "slb_classify_queue"}
+    known |= {"slb_sibling_messages_lost_total"}
+    # And those of a supervisor only by one.
+    known |= {metric_name(one) for one in Overview(list, 2).own_metrics(2)}
     named = set(re.findall(r"slb_[a-z0-9_]+", README))
 
     assert named

@@ -21,7 +21,7 @@ from typing import override
 import httpx
 import pytest
 
-from addons.settings import AdminSettings, RouterSettings
+from addons.settings import AdminSettings, ProcessSettings, RouterSettings
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
 from tests import processes
@@ -30,7 +30,14 @@ from workers.settings import WorkerSettings
 
 BASH = shutil.which("bash") or "/bin/bash"
 BARE = {"PATH": "/usr/bin:/bin"}
-SETTINGS = (RouterSettings, AdminSettings, ClassifierSettings, DashboardSettings, WorkerSettings)
+SETTINGS = (
+    RouterSettings,
+    AdminSettings,
+    ProcessSettings,
+    ClassifierSettings,
+    DashboardSettings,
+    WorkerSettings,
+)
 SERVICES = {
     "worker-general",
     "worker-high-compute",

@@ -8,12 +8,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from addons.settings import AdminSettings, RouterSettings, option_names
+from addons.settings import AdminSettings, ProcessSettings, RouterSettings, option_names
 from classifier.configuration import Settings, SettingsError, listen, load
 from classifier.settings import ClassifierSettings
 from tests.processes import BIN, ROOT, clean_env, free_port, running, until
 
-ALL_SETTINGS: list[type[Settings]] = [RouterSettings, AdminSettings, ClassifierSettings]
+ALL_SETTINGS: list[type[Settings]] = [
+    RouterSettings,
+    AdminSettings,
+    ProcessSettings,
+    ClassifierSettings,
+]
 
 
 @pytest.fixture(autouse=True)
