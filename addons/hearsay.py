@@ -23,6 +23,8 @@ from classifier.contracts import (
 
 MAX_BYTES = 32_768
 """Of one datagram."""
+MAX_KEY_BYTES = 256
+"""A short request may be its own key: what is told here is nobody else's to read, or to log."""
 MAX_REASON_CHARS = 1_000
 MAX_EJECTIONS = 1_000_000
 MAX_EJECTED_SECONDS = 86_400.0
@@ -30,6 +32,7 @@ KEPT_SOURCES = frozenset({Source.LOCAL, Source.LLM, Source.RULE, Source.EXAMPLE}
 """Of what may be in a cache; the rest is no answer of the classifier's."""
 
 type Name = Annotated[str, Field(max_length=300)]
+type Key = Annotated[str, Field(pattern=f"^(?:[0-9a-f]{{2}}){{1,{MAX_KEY_BYTES}}}$")]
 type Digest = Annotated[str, Field(pattern="^(?:[0-9a-f]{2}){8,32}$")]
 
 
@@ -78,14 +81,14 @@ class Labelled(_Message):
 
     Attributes:
         realm: Which classifier, and which labels: it is of no use to who has others.
-        exact: Fingerprint of the request, in hexadecimal.
-        shape: Key of its shape; None if its label is not told to its shape.
+        exact: Key of the request, in hexadecimal.
+        shape: Key of its shape, likewise; None if its label is not told to its shape.
     """
 
     kind: Literal["labelled"] = "labelled"
     realm: Digest
-    exact: Digest
-    shape: Digest | None
+    exact: Key
+    shape: Key | None
     label: Annotated[Label, Field(max_length=MAX_LABEL_CHARS)]
     confidence: Annotated[float, Field(ge=0, le=1)]
     source: Source
@@ -121,6 +124,8 @@ def labelled(
 ) -> Labelled | None:
     """The message about an answer; None if it is not to be told."""
     if answer.provisional or answer.source not in KEPT_SOURCES:
+        return None
+    if max(len(exact), len(shape or b"")) > MAX_KEY_BYTES:
         return None
     # Nothing is checked here: it is our own, and checked where it arrives.
     return Labelled.model_construct(

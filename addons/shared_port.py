@@ -43,7 +43,6 @@ class SharedServer:
 
     Attributes:
         sockets: The shared sockets.
-        factory: Makes the protocol of each new connection; may be replaced at any time.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class SharedServer:
         Args:
             sockets: Listening ones, which do not block.
             presence: This process at the port.
-            factory: Makes the protocol of each new connection.
+            factory: Makes the protocol of each new connection, until `accept_with` brings another.
             on_closed: Called once, when it is closed.
         """
         self.sockets = tuple(sockets)
-        self.factory = factory
+        self._factory = self._own_factory = factory
         self._presence = presence
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -71,6 +70,10 @@ class SharedServer:
         presence.begin()
         for sock in self.sockets:
             self._listen(sock)
+
+    def accept_with(self, factory: Callable[[], asyncio.BaseProtocol] | None) -> None:
+        """Have new connections get other protocols from now on; None brings the first ones back."""
+        self._factory = factory or self._own_factory
 
     def close(self) -> None:
         """Accept no more; connections go on, and so do the other processes."""
@@ -115,7 +118,7 @@ class SharedServer:
         connection.on_close = self._presence.leave
         connection.setblocking(False)
         self._presence.enter()
-        handing = self._loop.connect_accepted_socket(self.factory, connection)
+        handing = self._loop.connect_accepted_socket(self._factory, connection)
         task = self._loop.create_task(handing)
         self._handing.add(task)
         task.add_done_callback(lambda done: self._handed(done, connection))

@@ -108,7 +108,8 @@ def test_what_is_no_lasting_answer_of_the_classifiers_is_not_told(answer) -> Non
         {"reason": "x" * 2_000},
         {"code": "whatever"},
         {"exact": "xyz"},
-        {"exact": "ab" * 1_000},
+        {"exact": "ab" * 257},
+        {"exact": ""},
         {"shape": 7},
         {"realm": ""},
         {"weighed": [{"feature": "f", "weight": 1}] * 100},
@@ -126,6 +127,15 @@ def test_a_label_that_cannot_be_is_refused(changes) -> None:
 @given(st.binary(max_size=300))
 def test_noise_is_refused_and_harms_nobody(noise) -> None:
     assert unpack(noise).messages == ()
+
+
+def test_a_key_is_any_bytes_but_not_too_many() -> None:
+    key = bytes(range(256))
+    message = labelled("ab" * 8, key, None, ANSWER)
+
+    assert unpack(pack([message])[0]).messages == (message,)
+    assert bytes.fromhex(message.exact) == key
+    assert labelled("ab" * 8, key + b"x", None, ANSWER) is None
 
 
 # The line
