@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import httpx
 
 from addons.children import Child
-from addons.feed import DecisionEvent, DecisionFeed
+from addons.feed import (
+    MAX_SUBSCRIBERS,
+    SUBSCRIBER_BACKLOG,
+    DecisionEvent,
+    TooManySubscribersError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +30,7 @@ class Following:
     def __init__(self, serving: Callable[[], Sequence[Child]]) -> None:
         """Follows the processes that `serving` returns, whenever it looks."""
         self._serving = serving
-        # The past is asked for when it is wanted.
-        self._feed = DecisionFeed(history=1)
-        self._readers = 0
+        self._readers: set[asyncio.Queue[DecisionEvent]] = set()
         self._task: asyncio.Task[None] | None = None
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, asyncio.Event] = {}
@@ -39,16 +42,18 @@ class Following:
         Raises:
             TooManySubscribersError: If there are as many readers as are served.
         """
-        with self._feed.subscribe() as queue:
-            self._readers += 1
-            if self._task is None:
-                self._task = asyncio.get_running_loop().create_task(self._follow_all())
-            try:
-                yield queue
-            finally:
-                self._readers -= 1
-                if not self._readers:
-                    self._stop()
+        if len(self._readers) >= MAX_SUBSCRIBERS:
+            raise TooManySubscribersError(MAX_SUBSCRIBERS)
+        queue: asyncio.Queue[DecisionEvent] = asyncio.Queue(SUBSCRIBER_BACKLOG)
+        self._readers.add(queue)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._follow_all())
+        try:
+            yield queue
+        finally:
+            self._readers.discard(queue)
+            if not self._readers:
+                self._stop()
 
     async def begun(self) -> None:
         """Wait until all that can be followed are: what is decided from then on is told."""
@@ -57,6 +62,13 @@ class Following:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BEGIN_SECONDS):
                 await asyncio.gather(*waiting)
+
+    def _publish(self, event: DecisionEvent) -> None:
+        for queue in self._readers:
+            if queue.full():
+                # Who does not keep up loses the oldest.
+                queue.get_nowait()
+            queue.put_nowait(event)
 
     def _stop(self) -> None:
         for task in (self._task, *self._followed.values()):
@@ -86,7 +98,7 @@ class Following:
                 async for line in answer.aiter_lines():
                     begun.set()
                     if line.startswith(DATA):
-                        self._feed.publish(DecisionEvent(**json.loads(line.removeprefix(DATA))))
+                        self._publish(DecisionEvent(**json.loads(line.removeprefix(DATA))))
         except (httpx.HTTPError, ValueError, TypeError) as exc:
             logger.debug("the feed of process %s broke off: %s", child.name, type(exc).__name__)
         finally:

@@ -15,6 +15,7 @@ from typing import Any, override
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 
 from addons.accepting import STAND_BACK_SECONDS, Presence
+from addons.classification import failure_text
 from addons.membership import Membership
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,10 @@ class SharedServer:
 
     def _handed(self, task: asyncio.Task[Any], connection: socket.socket) -> None:
         self._handing.discard(task)
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled():
+            connection.close()
+        elif (exc := task.exception()) is not None:
+            logger.error("a connection could not be taken: %s", failure_text(exc))
             connection.close()
 
 
