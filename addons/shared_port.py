@@ -126,10 +126,10 @@ class SharedServer:
 
     def _handed(self, task: asyncio.Task[Any], connection: socket.socket) -> None:
         self._handing.discard(task)
-        if task.cancelled():
-            connection.close()
-        elif (exc := task.exception()) is not None:
+        exc = None if task.cancelled() else task.exception()
+        if isinstance(exc, Exception):
             logger.error("a connection could not be taken: %s", failure_text(exc))
+        if task.cancelled() or exc is not None:
             connection.close()
 
 
