@@ -68,6 +68,7 @@ class SharedServer:
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._handing: set[asyncio.Task[Any]] = set()
+        self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
         presence.begin()
         for sock in self.sockets:
             self._listen(sock)
@@ -82,6 +83,9 @@ class SharedServer:
             return
         self._open = False
         self._presence.end()
+        for timer in self._paused.values():
+            timer.cancel()
+        self._paused.clear()
         for sock in self.sockets:
             self._loop.remove_reader(sock)
             sock.close()
@@ -90,12 +94,19 @@ class SharedServer:
     # Parts
 
     def _listen(self, sock: socket.socket) -> None:
-        if self._open:
-            self._loop.add_reader(sock, self._accept, sock)
+        self._paused.pop(sock, None)
+        self._loop.add_reader(sock, self._accept, sock)
 
     def _pause(self, sock: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(sock)
-        self._loop.call_later(seconds, self._listen, sock)
+        self._paused[sock] = self._loop.call_later(seconds, self._listen, sock)
+
+    def _left(self) -> None:
+        """A connection is closed: what this process had too many of may be in order now."""
+        self._presence.leave()
+        for sock, timer in list(self._paused.items()):
+            timer.cancel()
+            self._listen(sock)
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(ACCEPTS_A_TURN):
@@ -116,7 +127,7 @@ class SharedServer:
     def _hand_over(self, accepted: socket.socket) -> None:
         family, kind, proto = accepted.family, accepted.type, accepted.proto
         connection = _CountedSocket(family, kind, proto, fileno=accepted.detach())
-        connection.on_close = self._presence.leave
+        connection.on_close = self._left
         connection.setblocking(False)
         self._presence.enter()
         handing = self._loop.connect_accepted_socket(self._factory, connection)
