@@ -1,6 +1,6 @@
 """Semantic load balancer for mitmproxy: each request goes to the pool that its meaning asks for.
 
-Run it:
+Run it as `slb`, with nothing of mitmproxy that it does not need (`addons/launcher.py`), or:
 
     mitmdump --mode reverse:http://unrouted.invalid:9 --listen-port 8080 -s addons/router.py
 
