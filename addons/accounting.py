@@ -64,6 +64,11 @@ class Active:
         )
 
 
+    def client_block(self) -> bytes:
+        """The same as header lines, each with its CRLF."""
+        return "".join([f"{name}: {value}\r\n" for name, value in self.client_headers()]).encode()
+
+
 class Observer(Protocol):
     """Who is told of what happens to requests; metrics are one."""
 

@@ -12,8 +12,10 @@ import base64
 import hashlib
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from addons import http1
 from addons.accounting import Active, Failure, Ledger
@@ -40,9 +42,16 @@ from addons.routing import (
     NO_WORKER,
     Rejection,
     error_response,
-    route_headers,
+    route_block,
 )
-from addons.upstream import Fault, UpstreamConnection, UpstreamError, UpstreamPool
+from addons.upstream import (
+    Answer,
+    Fault,
+    TakeEnd,
+    UpstreamConnection,
+    UpstreamError,
+    UpstreamPool,
+)
 from classifier.contracts import SEMANTIC_HEADERS, Classification, RequestView
 
 logger = logging.getLogger(__name__)
@@ -53,6 +62,8 @@ IDEMPOTENT = frozenset({
 """Methods of which two executions are as good as one (RFC 9110, section 9.2.2)."""
 
 MAX_STALE_TRIES = 2
+JOINED_BYTES = 65_536
+"""A body up to this long is copied behind its head: cheaper than another call of the system."""
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _SEMANTIC = {name.encode(): name for name in SEMANTIC_HEADERS}
@@ -60,6 +71,10 @@ _SEMANTIC = {name.encode(): name for name in SEMANTIC_HEADERS}
 
 class Labels(Protocol):
     """Where labels come from."""
+
+    def known(self, key: bytes) -> Classification | None:
+        """What can be told at once of a request with this fingerprint."""
+        ...
 
     async def classify(self, view: RequestView) -> Classification:
         """The label of a request; always answers, never raises."""
@@ -114,7 +129,34 @@ FAULT_ANSWERS = {
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer.
+
+    Served at once and by callbacks where nothing but the worker has to be waited for: its label is
+    known, a worker is free, and a connection to it is idle. Anything else, and whatever goes wrong
+    on that way, is a coroutine's, which goes the same steps.
+    """
+
+    # Most stay as they are, and cost nothing here.
+    active: Active | None = None
+    lease: Lease | None = None
+    _connection: UpstreamConnection | None = None
+    _reusable: UpstreamConnection | None = None
+    _outcome = Outcome.ABANDONED
+    _failure: Failure | None = None
+    _status: int | None = None
+    _stale_tries = 0
+    _fresh = False
+    _tries = 0
+    _over = False
+    # Of the answer
+    _answer_head: http1.ResponseHead | None = None
+    _corked = False
+    _begun = False
+    _chunked = False
+    _bodiless = False
+    _relayed = False
+    _relay_error: UpstreamError | None = None
+    _on_relayed: TakeEnd
 
     def __init__(
         self,
@@ -123,54 +165,62 @@ class Exchange:
         head: http1.RequestHead,
         body: RequestBody,
     ) -> None:
-        """An exchange that `run` runs."""
+        """An exchange that `begin` or `run` serves."""
         self.head = head
         self.body = body
         self.client = client
-        self.deadline = NEVER
-        self.active: Active | None = None
-        self.lease: Lease | None = None
         self._backend = backend
-        self._connection: UpstreamConnection | None = None
-        self._reusable: UpstreamConnection | None = None
-        self._outcome = Outcome.ABANDONED
-        self._failure: Failure | None = None
-        self._status: int | None = None
-        self._stale_tries = 0
-        self._fresh = False
-        self._tries = 0
-        self._over = False
-        # Of the answer
         self._pending: list[bytes] = []
-        self._corked = False
-        self._begun = False
-        self._chunked = False
-        self._bodiless = False
         self._client_method = head.method
         self._can_keep_alive = head.keep_alive
+        self.deadline = NEVER
+
+    def begin(self) -> Coroutine[Any, Any, bool] | None:
+        """Serve the request at once, or else by the coroutine that is returned."""
+        self._watch()
+        try:
+            if not self._ask_now():
+                return self.run()
+        except Exception as exc:
+            self._fail(exc)
+            self._end()
+        return None
 
     async def run(self) -> bool:
         """Serve the request; the answer is whether its connection may bring another."""
+        self._watch()
+        return await self._run(self._serve())
+
+    def _watch(self) -> None:
         self.deadline = time.monotonic() + self._backend.bounds.total_seconds
         self._backend.deadlines.add(self)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> bool:
         try:
-            await self._serve()
-        except RejectedError as exc:
-            self._reject(exc.rejection, Failure.REJECTED)
-        except http1.ProtocolError as exc:
-            self._reject(refusal_of(exc), Failure.CLIENT_FAULT)
-        except UpstreamError as exc:
-            self._reject(FAULT_ANSWERS[exc.fault], Failure.WORKER_FAILED)
+            await work
         except asyncio.CancelledError:
             self._failure = Failure.CLIENT_DISCONNECTED
             raise
         except Exception as exc:
-            # Supervisor: an error of ours must neither hang the client nor send the request astray.
-            logger.error("serving a request failed: %s", failure_text(exc))
-            self._reject(INTERNAL_ERROR, Failure.INTERNAL)
+            self._fail(exc)
         finally:
             self._close()
         return self._can_keep_alive and self.body.done
+
+    def _fail(self, error: Exception) -> None:
+        """Answer for what went wrong."""
+        match error:
+            case RejectedError():
+                self._reject(error.rejection, Failure.REJECTED)
+            case http1.ProtocolError():
+                self._reject(refusal_of(error), Failure.CLIENT_FAULT)
+            case UpstreamError():
+                self._reject(FAULT_ANSWERS[error.fault], Failure.WORKER_FAILED)
+            case _:
+                # Supervisor: an error of ours must neither hang the client nor send the request
+                # astray.
+                logger.error("serving a request failed: %s", failure_text(error))
+                self._reject(INTERNAL_ERROR, Failure.INTERNAL)
 
     def expire(self, now: float) -> None:
         """The time for the whole exchange is over."""
@@ -186,12 +236,86 @@ class Exchange:
         elif self._connection is not None:
             self._connection.fail(Fault.TIMEOUT)
 
+    # At once, and by callbacks
+
+    def _ask_now(self) -> bool:
+        """Send the request to a worker if nothing has to be waited for.
+
+        Raises:
+            RejectedError: If it is not to be served.
+        """
+        backend = self._backend
+        if not self.body.done or backend.orders.given or self.head.upgrade:
+            return False
+        arrived = time.monotonic()
+        known = backend.labels.known(self.key())
+        if known is None:
+            return False
+        self.active = backend.ledger.open(self.view(), known, arrived)
+        lease = backend.admission.lease_now(known.label)
+        if lease is None:
+            return False
+        backend.budget.on_request()
+        self._hold(lease)
+        connection = backend.upstreams.take(lease.worker)
+        if connection is None:
+            return False
+        self._connection = connection
+        self.client.on_left = self._client_left
+        connection.begin(self.head, self._interim, self._answered)
+        self._send(connection)
+        return True
+
+    def _answered(self, answer: Answer) -> None:
+        """The head of the answer has come, or never will."""
+        if isinstance(answer, UpstreamError):
+            self._go_on(self._ask(answer))
+            return
+        connection = self._connection
+        try:
+            if connection is None or answer.status == 101:  # noqa: PLR2004 - nobody asked for it
+                raise UpstreamError(Fault.BAD_ANSWER)
+            self._start_relay(connection, answer, answer, self._ended)
+        except UpstreamError as exc:
+            self._go_on(self._ask(exc))
+        except Exception as exc:
+            self._fail(exc)
+            self._end()
+
+    def _ended(self, error: UpstreamError | None) -> None:
+        """The body of the answer has ended, or broken off."""
+        if error is not None:
+            self._go_on(self._ask(error))
+            return
+        try:
+            self._end_relay()
+        except Exception as exc:
+            self._fail(exc)
+        self._end()
+
+    def _client_left(self) -> None:
+        self._failure = Failure.CLIENT_DISCONNECTED
+        self._close()
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Leave the rest to a coroutine."""
+        self.client.on_left = None
+        self.client.run(self._run(work))
+
+    def _end(self) -> None:
+        """Close, and have the connection go on."""
+        self._close()
+        self.client.ended(keep_alive=self._can_keep_alive and self.body.done)
+
     # Phases
 
     async def _serve(self) -> None:
         arrived = await self._read(self._backend.bounds.classify_body_bytes)
-        classification = await self._label(self.view(), arrived)
-        await self._lease(classification)
+        # Some of it may have been done at once.
+        if self.active is None:
+            await self._label(self.view(), arrived)
+        if self.lease is None and self.active is not None:
+            await self._lease(self.active.classification)
         await self._ask()
 
     async def _read(self, max_bytes: int) -> float:
@@ -201,6 +325,10 @@ class Exchange:
                 self.client.write(CONTINUE)
             await self.body.collect(max_bytes)
         return time.monotonic()
+
+    def key(self) -> bytes:
+        """The request's fingerprint."""
+        return self.view().fingerprint()
 
     def view(self) -> RequestView:
         """What the classifier may see of the request."""
@@ -257,14 +385,20 @@ class Exchange:
         if self.active is not None:
             self.active.lease = lease
 
-    async def _ask(self) -> None:
+    async def _ask(self, failed: UpstreamError | None = None) -> None:
         """Try workers until one has answered, or none is left that may be tried.
+
+        Args:
+            failed: How a first try has ended that was made without this.
 
         Raises:
             UpstreamError: If there is no whole answer.
         """
         while True:
             try:
+                error, failed = failed, None
+                if error is not None:
+                    raise error
                 connection = await self._connect()
                 self._send(connection)
                 head = await connection.head()
@@ -310,11 +444,13 @@ class Exchange:
         length = len(kept) if self.head.chunked and not chunked else None
         # Before the first byte: asyncio tells only once that its buffer is full.
         connection.on_writable = body.want_more
-        connection.write(self._upstream_head(length))
-        if kept:
-            # Apart, for it may be megabytes.
-            for part in http1.chunk_parts(kept) if chunked else (kept,):
-                connection.write(part)
+        head = self._upstream_head(length)
+        if not kept:
+            connection.write(head)
+        elif len(kept) <= JOINED_BYTES and not chunked:
+            connection.write(head + kept)
+        else:
+            connection.write_parts((head, *(http1.chunk_parts(kept) if chunked else (kept,))))
         if body.done:
             self._sent(connection, chunked=chunked)
             return
@@ -330,7 +466,7 @@ class Exchange:
         return upstream_head(
             self.head,
             self.client.peer,
-            route_headers(self.active.classification),
+            route_block(self.active.classification),
             content_length=content_length,
             default_host=self.lease.worker.name,
         )
@@ -395,6 +531,10 @@ class Exchange:
             await self._tunnel(connection, head)
             return
         await self._relay(connection, head)
+        self._judge(connection, head)
+
+    def _judge(self, connection: UpstreamConnection, head: http1.ResponseHead) -> None:
+        """Note how a whole answer speaks of its worker, and whether its connection can be kept."""
         self._outcome = Outcome.SERVER_ERROR if head.status >= 500 else Outcome.OK  # noqa: PLR2004
         if self.body.done and connection.reusable(head):
             self._reusable, self._connection = connection, None
@@ -415,22 +555,51 @@ class Exchange:
         Raises:
             UpstreamError: If it broke off.
         """
-        shown = shown or head
+        told: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
+        self._start_relay(connection, head, shown or head, partial(_tell, told))
+        if (error := await told) is not None:
+            raise error
+        self._finish_answer(connection)
+
+    def _start_relay(
+        self,
+        connection: UpstreamConnection,
+        head: http1.ResponseHead,
+        shown: http1.ResponseHead,
+        on_relayed: TakeEnd,
+    ) -> None:
+        """Begin to hand the answer on; `on_relayed` is called at its end, perhaps at once."""
         self._pending = [self._start_answer(shown)]
         self._status = shown.status
-        self._corked = True
-        end = connection.relay(head, self._write)
+        self._answer_head, self._on_relayed = head, on_relayed
+        self._relayed, self._corked = False, True
+        connection.relay_to(head, self._write, self._relay_ended)
         self._corked = False
-        if not end.done():
-            # Where the end is not announced, the head alone may be news (server-sent events).
-            if self._chunked or shown.content_length is None or len(self._pending) > 1:
-                self._flush()
-            self.client.on_writable = self._pace
-            self._pace(self.client.writable)
-        error = await end
+        if self._relayed:
+            on_relayed(self._relay_error)
+            return
+        # Where the end is not announced, the head alone may be news (server-sent events).
+        if self._chunked or shown.content_length is None or len(self._pending) > 1:
+            self._flush()
+        self.client.on_writable = self._pace
+        if not self.client.writable:
+            self._pace(False)
+
+    def _relay_ended(self, error: UpstreamError | None) -> None:
+        if self._corked:
+            self._relayed, self._relay_error = True, error
+        else:
+            self._on_relayed(error)
+
+    def _end_relay(self) -> None:
+        """All of the answer has come."""
+        if self._connection is not None and self._answer_head is not None:
+            self._finish_answer(self._connection)
+            self._judge(self._connection, self._answer_head)
+
+    def _finish_answer(self, connection: UpstreamConnection) -> None:
+        """Send what is left of the answer."""
         self.client.on_writable = None
-        if error is not None:
-            raise error
         self._end_body()
         if self._chunked:
             self._pending.append(http1.last_chunk(passing_trailers(connection.trailers)))
@@ -462,10 +631,11 @@ class Exchange:
         told = head.chunked if self._bodiless else True
         return [(b"Transfer-Encoding", b"chunked")] if told and self.head.minor else []
 
-    def _told(self) -> tuple[tuple[str, str], ...]:
+    def _told(self) -> bytes:
+        """What the client is told about the decision: header lines."""
         if not self._backend.bounds.client_headers or self.active is None:
-            return ()
-        return self.active.client_headers()
+            return b""
+        return self.active.client_block()
 
     def _write(self, payload: bytes) -> None:
         if self._bodiless:
@@ -480,8 +650,8 @@ class Exchange:
     def _flush(self) -> None:
         if self._pending:
             self._begun = True
-            self.client.write(b"".join(self._pending))
-            self._pending = []
+            pending, self._pending = self._pending, []
+            self.client.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     def _pace(self, writable: bool) -> None:
         if self._connection is not None:
@@ -528,7 +698,7 @@ class Exchange:
         if not self.body.done:
             self.body.stop_streaming()
         if self._connection is not None:
-            self._connection.abort()
+            self._connection.drop()
             self._connection = None
         self._pending = []
 
@@ -548,6 +718,11 @@ class Exchange:
             logger.error("closing an exchange failed: %s", failure_text(exc))
             if self._reusable is not None:
                 self._reusable.abort()
+
+
+def _tell(told: "asyncio.Future[UpstreamError | None]", error: UpstreamError | None) -> None:
+    if not told.done():
+        told.set_result(error)
 
 
 def outcome_of(error: UpstreamError) -> Outcome:

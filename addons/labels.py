@@ -121,6 +121,10 @@ class CurrentLabels:
         """Asks what `source` returns."""
         self._source = source
 
+    def known(self, key: bytes) -> Classification | None:
+        """What can be told at once of a request with this fingerprint."""
+        return self._source().known(key)
+
     async def classify(self, view: RequestView) -> Classification:
         """The label of a request; always answers, never raises."""
         return await self._source().classify(view)

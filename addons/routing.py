@@ -34,6 +34,12 @@ def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
     )
 
 
+def route_block(decided: Classification) -> bytes:
+    """The same as header lines, each with its CRLF."""
+    lines = [f"{name}: {value}\r\n" for name, value in route_headers(decided)]
+    return "".join(lines).encode("latin-1", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """An answer of the proxy's own, instead of a route.

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from mitmproxy import ctx
 
@@ -86,11 +87,11 @@ class Transport:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return cut
 
-    async def _serve(
+    def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool] | None:
         if not self._inspects:
-            return await Exchange(self._backend, client, head, body).run()
+            return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
             self._backend,
             client,
@@ -100,7 +101,7 @@ class Transport:
             inspected=self.inspected,
             dispatcher=self._dispatcher,
         )
-        return await exchange.run()
+        return exchange.run()
 
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()
