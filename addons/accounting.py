@@ -63,7 +63,6 @@ class Active:
             ("x-slb-decision-id", self.decision_id),
         )
 
-
     def client_block(self) -> bytes:
         """The same as header lines, each with its CRLF."""
         return "".join([f"{name}: {value}\r\n" for name, value in self.client_headers()]).encode()

@@ -275,9 +275,7 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
     return method, target, int(minor)
 
 
-def parse_response_head(
-    head: bytes, max_fields: int, memory: Memory | None = None
-) -> ResponseHead:
+def parse_response_head(head: bytes, max_fields: int, memory: Memory | None = None) -> ResponseHead:
     """Read a response's head: everything up to the empty line, without it.
 
     Args:
