@@ -210,7 +210,7 @@ class Exchange:
         for name, value in head.fields:
             lower = name.lower()
             if lower == b"content-type":
-                content_type = content_type or value.decode("latin-1")
+                content_type = content_type or value.decode("utf-8", "surrogateescape")
             elif lower in _SEMANTIC:
                 semantic.append((_SEMANTIC[lower], value.decode("utf-8", "surrogateescape")))
         return RequestView(
@@ -237,7 +237,12 @@ class Exchange:
         if isinstance(ordered, Rejection):
             raise RejectedError(ordered)
         classification = ordered or await self._backend.labels.classify(view)
-        self.active = self._backend.ledger.open(view, classification, arrived)
+        self.active = self._backend.ledger.open(
+            view.method.encode("utf-8", "surrogateescape"),
+            view.path.encode("utf-8", "surrogateescape"),
+            classification,
+            arrived,
+        )
         return classification
 
     async def _lease(self, classification: Classification) -> None:
