@@ -12,7 +12,8 @@ from typing import Protocol
 
 from addons.feed import DecisionEvent, DecisionFeed
 from addons.pool import Lease
-from classifier.contracts import Classification, Label, RequestView
+from addons.routing import client_block, client_headers
+from classifier.contracts import Classification, Label
 from classifier.redaction import shown_path
 
 SHOWN_METHOD = re.compile("[A-Z]{1,16}(?:-[A-Z]{1,16})?")
@@ -56,16 +57,11 @@ class Active:
 
     def client_headers(self) -> tuple[tuple[str, str], ...]:
         """What the client is told about the decision."""
-        decided = self.classification
-        return (
-            ("x-slb-label", decided.label),
-            ("x-slb-source", decided.source.value),
-            ("x-slb-decision-id", self.decision_id),
-        )
+        return client_headers(self.classification, self.decision_id)
 
     def client_block(self) -> bytes:
-        """The same as header lines, each with its CRLF."""
-        return "".join([f"{name}: {value}\r\n" for name, value in self.client_headers()]).encode()
+        """The same as lines of a head."""
+        return client_block(self.classification, self.decision_id)
 
 
 class Observer(Protocol):
@@ -108,13 +104,16 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._active)
 
-    def open(self, view: RequestView, classification: Classification, arrived: float) -> Active:
+    def open(
+        self, method: bytes, target: bytes, classification: Classification, arrived: float
+    ) -> Active:
         """Enter a request that has just been labelled; it arrived at `arrived` (monotonic)."""
         now = self._clock()
+        shown = method.decode("latin-1").upper()
         active = Active(
             decision_id=uuid.uuid4().hex,
-            method=view.method if SHOWN_METHOD.fullmatch(view.method) else "OTHER",
-            path=view.path,
+            method=shown if SHOWN_METHOD.fullmatch(shown) else "OTHER",
+            path=target.decode("utf-8", "surrogateescape"),
             classification=classification,
             arrived_at=self._wall_clock() - (now - arrived),
             arrived=arrived,

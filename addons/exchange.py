@@ -53,6 +53,7 @@ from addons.upstream import (
     UpstreamPool,
 )
 from classifier.contracts import SEMANTIC_HEADERS, Classification, RequestView
+from classifier.keys import head_key, with_body
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ JOINED_BYTES = 65_536
 """A body up to this long is copied behind its head: cheaper than another call of the system."""
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-_SEMANTIC = {name.encode(): name for name in SEMANTIC_HEADERS}
+_SEMANTIC = frozenset(name.encode() for name in SEMANTIC_HEADERS)
 
 
 class Labels(Protocol):
@@ -251,7 +252,7 @@ class Exchange:
         known = backend.labels.known(self.key())
         if known is None:
             return False
-        self.active = backend.ledger.open(self.view(), known, arrived)
+        self.active = backend.ledger.open(self.head.method, self.head.target, known, arrived)
         lease = backend.admission.lease_now(known.label)
         if lease is None:
             return False
@@ -327,28 +328,50 @@ class Exchange:
         return time.monotonic()
 
     def key(self) -> bytes:
-        """The request's fingerprint."""
-        return self.view().fingerprint()
+        """The request's key: what the classifier may see of it, without taking it apart."""
+        head, body = self.head, self.body
+        content_type, semantic = self._facts()
+        key = head_key(head.method, head.target, content_type, semantic)
+        if not head.has_body and body.done and not body.size:
+            return key
+        kept = body.kept()
+        length = len(kept) if body.done else head.content_length
+        limit = self._backend.bounds.classify_body_bytes
+        return with_body(
+            key,
+            kept if len(kept) <= limit else memoryview(kept)[:limit],
+            -1 if length is None else length,
+        )
 
     def view(self) -> RequestView:
         """What the classifier may see of the request."""
         head, kept = self.head, self.body.kept()
         length = len(kept) if self.body.done else head.content_length
-        content_type, semantic = "", []
-        for name, value in head.fields:
-            lower = name.lower()
-            if lower == b"content-type":
-                content_type = content_type or value.decode("latin-1")
-            elif lower in _SEMANTIC:
-                semantic.append((_SEMANTIC[lower], value.decode("utf-8", "surrogateescape")))
+        content_type, semantic = self._facts()
         return RequestView(
             method=head.method.decode("ascii").upper(),
-            path=head.target.decode("utf-8", "surrogateescape"),
-            content_type=content_type,
-            headers=tuple(sorted(semantic)),
+            path=_text(head.target),
+            content_type=_text(content_type),
+            headers=tuple(sorted((name.decode(), _text(value)) for name, value in semantic)),
             body=kept[: self._backend.bounds.classify_body_bytes],
             body_bytes=-1 if length is None else length,
         )
+
+    def _facts(self) -> tuple[bytes, http1.Fields]:
+        """What the classifier sees of the fields: content type, and those that carry meaning."""
+        known = self.head.known
+        if known is not None and known.facts is not None:
+            return known.facts
+        content_type, semantic = b"", []
+        for name, value in self.head.fields:
+            lower = name.lower()
+            if lower == b"content-type":
+                content_type = content_type or value
+            elif lower in _SEMANTIC:
+                semantic.append((lower, value))
+        if known is not None:
+            known.facts = content_type, semantic
+        return content_type, semantic
 
     def fields(self) -> http1.Fields:
         """The header fields of the request, for rules."""
@@ -365,7 +388,12 @@ class Exchange:
         if isinstance(ordered, Rejection):
             raise RejectedError(ordered)
         classification = ordered or await self._backend.labels.classify(view)
-        self.active = self._backend.ledger.open(view, classification, arrived)
+        self.active = self._backend.ledger.open(
+            view.method.encode("utf-8", "surrogateescape"),
+            view.path.encode("utf-8", "surrogateescape"),
+            classification,
+            arrived,
+        )
         return classification
 
     async def _lease(self, classification: Classification) -> None:
@@ -718,6 +746,11 @@ class Exchange:
             logger.error("closing an exchange failed: %s", failure_text(exc))
             if self._reusable is not None:
                 self._reusable.abort()
+
+
+def _text(octets: bytes) -> str:
+    """HTTP's own text, which may be any bytes."""
+    return octets.decode("utf-8", "surrogateescape")
 
 
 def _tell(told: "asyncio.Future[UpstreamError | None]", error: UpstreamError | None) -> None:

@@ -154,7 +154,7 @@ class Known:
 
     head: "RequestHead | ResponseHead"
     passed: tuple[object, bytes] | None = None
-    facts: tuple[str, tuple[tuple[str, str], ...]] | None = None
+    facts: tuple[bytes, Fields] | None = None
 
 
 class Memory:

@@ -12,10 +12,10 @@ from addons.feed import MAX_SUBSCRIBERS, SUBSCRIBER_BACKLOG, DecisionFeed, TooMa
 from addons.health import Check, Outcome, Reason
 from addons.pool import Pool, Worker
 from addons.telemetry import Gauges, Telemetry, status_class
-from classifier.contracts import LABELS, Classification, Label, RequestView, Source
+from classifier.contracts import LABELS, Classification, Label, Source
 
 SURE = Classification(Label.FAST_PATH, 0.95, Source.LOCAL, "point lookup")
-VIEW = RequestView("GET", "/users/1?token=canary")
+TARGET = b"/users/1?token=canary"
 
 
 class Clock:
@@ -40,7 +40,7 @@ def sample(telemetry, name, **labels):
 def opened(book, arrived=100.0):
     """A request that was labelled and has a worker."""
     ledger, _, pools, _ = book
-    active = ledger.open(VIEW, SURE, arrived)
+    active = ledger.open(b"GET", TARGET, SURE, arrived)
     active.lease = pools[SURE.label].lease()
     return active
 
@@ -85,7 +85,7 @@ def test_a_request_whose_client_left_has_no_status(book) -> None:
 
 def test_a_request_that_spilled_is_counted_for_the_pool_that_served_it(book) -> None:
     ledger, telemetry, pools, _ = book
-    active = ledger.open(VIEW, SURE, 100)
+    active = ledger.open(b"GET", TARGET, SURE, 100)
     active.lease = pools[Label.GENERAL].lease()
 
     ledger.close(active, 200)
