@@ -202,6 +202,13 @@ class ClientConnection(asyncio.Protocol):
         deadline: Until when the client has to do something, in monotonic seconds.
     """
 
+    __slots__ = (
+        "__weakref__", "_body", "_clients", "_head", "_idle_deadline", "_idle_since",
+        "_on_closed", "_reading", "_scanned", "_sink", "_task", "_unread", "_waits_to_write",
+        "_window_from", "_written", "_written_before", "closed", "deadline", "on_left",
+        "on_writable", "owner", "peer", "state", "transport", "writable",
+    )  # fmt: skip
+
     transport: asyncio.Transport
 
     def __init__(self, clients: "Clients", peer: Peer, on_closed: Callable[[], None]) -> None:
@@ -236,6 +243,10 @@ class ClientConnection(asyncio.Protocol):
         self._idle_deadline = NEVER
 
     # What an exchange does with it
+
+    def introduce(self) -> object:
+        """What the owner of the listener knows it by."""
+        return self.owner
 
     @property
     def draining(self) -> bool:

@@ -78,7 +78,7 @@ class InspectedExchange(Exchange):
         self.flow = self._make_flow()
 
     def _make_flow(self) -> http.HTTPFlow:
-        client = self.client.owner
+        client = self.client.introduce()
         if not isinstance(client, Client):
             raise TypeError(client)
         flow = http.HTTPFlow(client, Server(address=None), live=True)

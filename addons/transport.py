@@ -15,6 +15,7 @@ from addons.downstream import ClientConnection, Clients, RequestBody
 from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
+from addons.listeners import Listeners
 from addons.routing import Rejection
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
@@ -36,6 +37,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
+        addon: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -43,11 +45,13 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
+            addon: Whose data path it is.
         """
         self.deadlines = Deadlines()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
         self.doorman = Doorman(self.clients, self._peer)
+        self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
         self._dispatcher = Dispatcher(ctx.master.addons)
         self._backend: Backend
@@ -67,12 +71,17 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to watch over deadlines."""
+        """Start to accept connections, and to watch over deadlines."""
+        self._listeners.follow()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
         ]
+
+    def give_back(self) -> None:
+        """Leave the listening sockets to mitmproxy; connections that are ours stay."""
+        self._listeners.give_back()
 
     async def drain(self, timeout_seconds: float) -> int:
         """Let the requests under way end, then close all connections.
