@@ -31,13 +31,14 @@ def head_key(method: bytes, target: bytes, content_type: bytes, semantic: Semant
         parts += field
     plain = b"\0".join(parts)
     # HTTP allows neither byte here, but a caller of the service may send anything.
-    is_plain = plain.count(b"\0") == len(parts) - 1 and b"\n" not in plain
-    if is_plain and len(plain) <= MAX_PLAIN_BYTES:
+    # (Counting is several times faster than `in`.)
+    is_plain = plain.count(b"\0") == len(parts) - 1 and not plain.count(b"\n")
+    if not is_plain:
+        lengths = ",".join(str(len(part)) for part in parts)
+        return b"\n" + hashlib.sha256(b"odd %b:%b" % (lengths.encode(), plain)).digest()
+    if len(plain) <= MAX_PLAIN_BYTES:
         return plain
-    digest = hashlib.sha256(b"head")
-    for part in parts:
-        digest.update(b"%d:%b" % (len(part), part))
-    return b"\n" + digest.digest()
+    return b"\n" + hashlib.sha256(b"head:" + plain).digest()
 
 
 def with_body(head: bytes, body: bytes | memoryview, body_bytes: int) -> bytes:
@@ -52,6 +53,6 @@ def with_body(head: bytes, body: bytes | memoryview, body_bytes: int) -> bytes:
         return head
     if len(head) + len(body) <= MAX_PLAIN_BYTES:
         return b"".join((head, b"\n%d\n" % body_bytes, body))
-    digest = hashlib.sha256(b"body%d:%b%d:" % (len(head), head, body_bytes))
+    digest = hashlib.sha256(b"body %d:%b%d:" % (len(head), head, body_bytes))
     digest.update(body)
     return b"\n" + digest.digest()
