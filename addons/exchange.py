@@ -27,6 +27,7 @@ from addons.downstream import CONTINUE, ClientConnection, RequestBody, refusal_o
 from addons.failover import RetryBudget
 from addons.forwarding import (
     client_head,
+    counted_head,
     interim_head,
     passing_trailers,
     switching_head,
@@ -269,19 +270,17 @@ class Exchange:
 
     def _answered(self, answer: Answer) -> None:
         """The head of the answer has come, or never will."""
+        connection = self._connection
         if isinstance(answer, UpstreamError):
             self._go_on(self._ask(answer))
-            return
-        connection = self._connection
-        try:
-            if connection is None or answer.status == 101:  # noqa: PLR2004 - nobody asked for it
-                raise UpstreamError(Fault.BAD_ANSWER)
-            self._start_relay(connection, answer, answer, self._ended)
-        except UpstreamError as exc:
-            self._go_on(self._ask(exc))
-        except Exception as exc:
-            self._fail(exc)
-            self._end()
+        elif connection is None or answer.status == 101:  # noqa: PLR2004 - nobody asked for it
+            self._go_on(self._ask(UpstreamError(Fault.BAD_ANSWER)))
+        else:
+            try:
+                self._start_relay(connection, answer, answer, self._ended)
+            except Exception as exc:
+                self._fail(exc)
+                self._end()
 
     def _ended(self, error: UpstreamError | None) -> None:
         """The body of the answer has ended, or broken off."""
@@ -289,7 +288,9 @@ class Exchange:
             self._go_on(self._ask(error))
             return
         try:
-            self._end_relay()
+            if (connection := self._connection) is not None and self._answer_head is not None:
+                self._finish_answer(connection)
+                self._judge(connection, self._answer_head)
         except Exception as exc:
             self._fail(exc)
         self._end()
@@ -619,12 +620,6 @@ class Exchange:
         else:
             self._on_relayed(error)
 
-    def _end_relay(self) -> None:
-        """All of the answer has come."""
-        if self._connection is not None and self._answer_head is not None:
-            self._finish_answer(self._connection)
-            self._judge(self._connection, self._answer_head)
-
     def _finish_answer(self, connection: UpstreamConnection) -> None:
         """Send what is left of the answer."""
         self.client.on_writable = None
@@ -636,6 +631,11 @@ class Exchange:
     def _start_answer(self, head: http1.ResponseHead) -> bytes:
         """The head that the client gets; sets how the body goes out."""
         keep_alive = self._may_keep_alive()
+        counted = head.content_length is not None and head.status not in http1.NO_CONTENT
+        if counted and keep_alive and self.head.minor:
+            self._bodiless = self._client_method == b"HEAD"
+            self._chunked = False
+            return counted_head(head, self._told())
         self._bodiless = self._client_method == b"HEAD" or head.status in http1.NO_CONTENT
         framing = self._framing(head)
         self._chunked = not self._bodiless and (b"Transfer-Encoding", b"chunked") in framing

@@ -127,8 +127,9 @@ def _passed_block(
     if known is None or content_length is not None:
         return _work_out_block(head, peer, content_length, default_host)
     depends_on = (peer.chain, peer.trusted, head.host, head.content_length, head.chunked)
-    if known.passed is not None and known.passed[0] == depends_on:
-        return known.passed[1]
+    passed = known.passed
+    if passed is not None and passed[0] == depends_on:
+        return passed[1]
     block = _work_out_block(head, peer, None, default_host)
     if head.host and not head.upgrade:
         known.passed = (depends_on, block)
@@ -248,18 +249,30 @@ def client_head(
         framing: How the body is sent.
         keep_alive: Whether the client may send another request.
     """
-    known = head.known
-    # Here the start line is part of what is known, and nothing else of what passes.
-    if known is None or known.passed is None:
-        block = b"HTTP/1.1 %d %b\r\n%bVia: %b\r\n" % (
-            head.status, head.reason, field_lines(_answer_fields(head)), VIA,
-        )  # fmt: skip
-        if known is not None:
-            known.passed = (None, block)
-    else:
-        block = known.passed[1]
     close = b"" if keep_alive else b"Connection: close\r\n"
-    return b"%b%b%b%b\r\n" % (block, told, field_lines(framing), close)
+    return b"%b%b%b%b\r\n" % (_answer_block(head), told, field_lines(framing), close)
+
+
+def counted_head(head: ResponseHead, told: bytes) -> bytes:
+    """The same for an answer of known length on a connection that is kept: most are so.
+
+    Args:
+        head: The worker's; it has a `content_length`.
+        told: What the client is told about the decision: header lines, each with its CRLF.
+    """
+    known = head.known
+    if known is not None and known.counted:
+        return b"%b%b\r\n" % (known.counted, told)
+    block = b"%bContent-Length: %d\r\n" % (_answer_block(head), head.content_length or 0)
+    if known is not None:
+        known.counted = block
+    return b"%b%b\r\n" % (block, told)
+
+
+def _answer_block(head: ResponseHead) -> bytes:
+    """Status line and fields of an answer that pass to the client."""
+    lines = field_lines(_answer_fields(head))
+    return b"HTTP/1.1 %d %b\r\n%bVia: %b\r\n" % (head.status, head.reason, lines, VIA)
 
 
 def interim_head(head: ResponseHead) -> bytes:

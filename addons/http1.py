@@ -150,11 +150,13 @@ class Known:
         head: What its fields say; nobody changes it.
         passed: The fields as they go on, and what else they depend on.
         facts: What the classifier sees of the fields.
+        counted: Of an answer: its head as it goes on where its length is all that frames it.
     """
 
     head: "RequestHead | ResponseHead"
     passed: tuple[object, bytes] | None = None
     facts: tuple[bytes, Fields] | None = None
+    counted: bytes = b""
 
 
 class Memory:
@@ -444,7 +446,11 @@ class Body(Protocol):
     done: bool
     rest: bytes
     remaining: int
-    trailers: Fields
+
+    @property
+    def trailers(self) -> Fields:
+        """Fields after its end."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """The payload in `data`.
@@ -455,27 +461,34 @@ class Body(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class LengthBody:
     """A body of an announced length."""
 
-    remaining: int
-    done: bool = False
-    rest: bytes = b""
-    trailers: Fields = field(default_factory=list)
+    __slots__ = ("done", "remaining", "rest")
 
-    def __post_init__(self) -> None:
-        self.done = self.remaining == 0
+    def __init__(self, remaining: int) -> None:
+        """A body of which `remaining` bytes will come."""
+        self.remaining = remaining
+        self.done = remaining == 0
+        self.rest = b""
+
+    @property
+    def trailers(self) -> Fields:
+        """It has none."""
+        return []
 
     def feed(self, data: bytes) -> bytes:
         """The payload in `data`."""
-        if len(data) < self.remaining:
-            self.remaining -= len(data)
+        missing = self.remaining - len(data)
+        if missing > 0:
+            self.remaining = missing
             return data
-        payload, self.rest = data[: self.remaining], data[self.remaining :]
         self.remaining = 0
         self.done = True
-        return payload
+        if missing == 0:
+            return data
+        self.rest = data[missing:]
+        return data[:missing]
 
 
 @dataclass(slots=True)
