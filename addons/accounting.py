@@ -197,9 +197,9 @@ class Ledger:
         """
         if active.ended is not None:
             return
+        self._under_way -= 1
         ended = self._clock()
         pool = active.end(ended, status, failure)
-        self._under_way -= 1
         self._observer.finished(
             active.classification.label,
             pool,
