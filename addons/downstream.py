@@ -397,15 +397,18 @@ class ClientConnection(asyncio.Protocol):
             self.abort()
         except Exception as exc:
             # Supervisor: nobody awaits this task, and the client must not wait for nothing.
-            logger.error("a client connection failed: %s", failure_text(exc))
             self._task = None
-            if self._written == self._written_before:
-                self._refuse(INTERNAL_ERROR)
-            # Else the answer is out, or broken off already.
-            self._finish()
+            self._end_badly(exc)
         else:
             self._task = None
             self.ended(keep_alive=keep_alive)
+
+    def _end_badly(self, error: Exception) -> None:
+        logger.error("a client connection failed: %s", failure_text(error))
+        if self._written == self._written_before:
+            self._refuse(INTERNAL_ERROR)
+        # Else the answer is out, or broken off already.
+        self._finish()
 
     def ended(self, *, keep_alive: bool) -> None:
         """The request has been served.
@@ -493,7 +496,12 @@ class ClientConnection(asyncio.Protocol):
             self._take_body(data)
         if not self._body.done:
             self._start_window()
-        work = self._clients.serve(self, head, self._body)
+        try:
+            work = self._clients.serve(self, head, self._body)
+        except Exception as exc:
+            # Supervisor: asyncio would break the connection off without an answer.
+            self._end_badly(exc)
+            return
         if work is not None:
             self.run(work)
 
