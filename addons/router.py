@@ -255,7 +255,8 @@ class SemanticRouter:
         self._fleet.take_over(settings, file)
         # First, for requests count from now on.
         telemetry.expect(self._fleet.admission.routes())
-        self._orders.take_over(file.labels, file.rules, settings.override_header_sources)
+        sources = settings.override_header_sources
+        self._orders.take_over(file.labels, file.rules, sources, routing=settings.routing)
         self._transport.use(
             settings,
             Backend(
