@@ -33,6 +33,13 @@ QUIET_LOGGERS = ("asyncio", "hpack", "quic", "tornado")
 """Those that mitmproxy's own programs quieten as well."""
 
 
+class Tls(TlsConfig):
+    """mitmproxy's TLS, without its page: a list of the certificates that it has revoked, none."""
+
+    name = "tlsconfig"
+    request = None  # type: ignore[assignment]  # mitmproxy asks whether there is such a hook
+
+
 class LeanMaster(master.Master):
     """mitmproxy's master with the addons that the router needs, and those that users ask for.
 
@@ -44,21 +51,27 @@ class LeanMaster(master.Master):
         """A master without a router; `add_router` brings it once the options are known."""
         super().__init__(opts, with_termlog=True)
         self._scripts = ScriptLoader()
-        self.addons.add(Core(), Proxyserver(), self._scripts, NextLayer(), TlsConfig())
-        self.addons.add(Dumper(), ErrorCheck())
+        # Its options alone, for now: a dumper in the chain looks at each flow, shown or not.
+        self._dumper = self.addons.register(Dumper())
+        self.addons.add(Core(), Proxyserver(), self._scripts, NextLayer(), Tls())
+        self.addons.add(ErrorCheck())
 
     def add_router(self) -> None:
-        """Put the router before the scripts.
+        """Put the router before the scripts, and the dumper last, if flows are to be shown.
 
         Raises:
             SettingsError: If the mode is one in which there is nothing to route.
         """
         addon = router.SemanticRouter()
-        self.addons.register(addon)
-        self.addons.chain.insert(self.addons.chain.index(self._scripts), addon)
-        self.addons.invoke_addon_sync(addon, ConfigureHook(set(self.options.keys())))
+        self._insert(self.addons.register(addon), self.addons.chain.index(self._scripts))
         # Now, and not as under mitmdump once its own default port has been opened.
         options.ensure_reverse_mode(addon.settings.proxy_port)
+        if self.options.flow_detail:
+            self._insert(self._dumper, len(self.addons.chain))
+
+    def _insert(self, addon: object, place: int) -> None:
+        self.addons.chain.insert(place, addon)
+        self.addons.invoke_addon_sync(addon, ConfigureHook(set(self.options.keys())))
 
     def load_scripts(self) -> None:
         """Load the scripts at once, for their options; a running master has them loaded later."""

@@ -40,12 +40,13 @@ class Replays:
         view = flowview.view_of(flow.request, max_body_bytes)
         fields = list(flow.request.headers.fields)
         ordered = self.orders.by_rule(view, fields) if self.orders.given else None
-        decided = ordered or await labels.classify(view)
+        decided = ordered or self.orders.blanket or await labels.classify(view)
         lease = await admission.lease(decided.label)
         if isinstance(lease, Rejection):
             flowview.reject(flow, lease)
             return
-        active = self._active[flow.id] = self.ledger.open(view, decided, arrived)
+        data = flow.request.data
+        active = self._active[flow.id] = self.ledger.open(data.method, data.path, decided, arrived)
         active.lease = lease
         flowview.address(flow, decided, lease.worker)
         flowview.show_decision(flow, decided, lease.worker)

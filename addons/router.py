@@ -1,6 +1,6 @@
 """Semantic load balancer for mitmproxy: each request goes to the pool that its meaning asks for.
 
-Run it:
+Run it as `slb`, with nothing of mitmproxy that it does not need (`addons/launcher.py`), or:
 
     mitmdump --mode reverse:http://unrouted.invalid:9 --listen-port 8080 -s addons/router.py
 
@@ -161,6 +161,7 @@ class SemanticRouter:
         if not ctx.master.should_exit.is_set():
             # Hot reload: the next router wants the control port now; old connections end by and by.
             self._close_control()
+            self._transport.give_back()
         return self._keep(self._end(leaving=ctx.master.should_exit.is_set()))
 
     # Life of a connection, and of a flow
@@ -299,7 +300,8 @@ class SemanticRouter:
         self._fleet.take_over(settings, file)
         # First, for requests count from now on.
         telemetry.expect(self._fleet.admission.routes())
-        self._orders.take_over(file.labels, file.rules, settings.override_header_sources)
+        sources = settings.override_header_sources
+        self._orders.take_over(file.labels, file.rules, sources, routing=settings.routing)
         self._transport.use(
             settings,
             Backend(
@@ -362,7 +364,7 @@ class SemanticRouter:
             tell=self._tell,
             turn=alone if siblings is None else siblings.turn,
         )
-        self._transport = Transport(settings, options.upstream_tls, telemetry.refused)
+        self._transport = Transport(settings, options.upstream_tls, telemetry.refused, self)
 
     def _not_ready(self) -> str | None:
         """Why the proxy must not get traffic now; None if it may."""

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from mitmproxy import ctx
 
@@ -14,6 +15,8 @@ from addons.downstream import ClientConnection, Clients, RequestBody
 from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
+from addons.listeners import Listeners
+from addons.outbox import Outbox
 from addons.routing import Rejection
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
@@ -35,6 +38,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
+        addon: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -42,11 +46,14 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
+            addon: Whose data path it is.
         """
         self.deadlines = Deadlines()
-        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
-        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
+        outbox = Outbox()
+        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls, outbox)
+        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused, outbox)
         self.doorman = Doorman(self.clients, self._peer)
+        self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
         self._dispatcher = Dispatcher(ctx.master.addons)
         self._backend: Backend
@@ -66,12 +73,17 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to watch over deadlines."""
+        """Start to accept connections, and to watch over deadlines."""
+        self._listeners.follow()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
         ]
+
+    def give_back(self) -> None:
+        """Leave the listening sockets to mitmproxy; connections that are ours stay."""
+        self._listeners.give_back()
 
     async def drain(self, timeout_seconds: float) -> int:
         """Let the requests under way end, then close all connections.
@@ -86,11 +98,11 @@ class Transport:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return cut
 
-    async def _serve(
+    def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool] | None:
         if not self._inspects:
-            return await Exchange(self._backend, client, head, body).run()
+            return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
             self._backend,
             client,
@@ -100,7 +112,7 @@ class Transport:
             inspected=self.inspected,
             dispatcher=self._dispatcher,
         )
-        return await exchange.run()
+        return exchange.run()
 
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()

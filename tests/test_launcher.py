@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from mitmproxy.addonmanager import traverse
+from mitmproxy.options import Options
 
+from addons.lean import LeanMaster
 from tests import hostile, processes, wire
 from tests.hostile import check
 from tests.malformed import TABLE
@@ -168,6 +171,26 @@ def test_help_options_and_version_are_told() -> None:
     assert "--modify-headers" not in told[1]
     assert "router_general_pool: http://localhost:9001" in options[1]
     assert version[1].startswith("slb: ")
+
+
+@pytest.mark.parametrize(("detail", "listeners"), [(0, ["router"]), (2, ["router", "dumper"])])
+async def test_nobody_looks_at_flows_unless_asked(detail, listeners, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT / "tests")
+    master = LeanMaster(Options())
+    try:
+        master.options.flow_detail = detail
+        master.add_router()
+        chain = list(traverse(master.addons.chain))
+    finally:
+        await master.done()
+
+    hooks = ("requestheaders", "request", "responseheaders", "response", "error", "update")
+    found = [name_of(addon) for addon in chain if any(getattr(addon, hook, None) for hook in hooks)]
+    assert found == listeners
+
+
+def name_of(addon) -> str:
+    return getattr(addon, "name", type(addon).__name__.lower())
 
 
 def test_it_starts_before_mitmproxy_is_imported() -> None:
