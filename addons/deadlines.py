@@ -37,16 +37,17 @@ async def fair_timeout(seconds: float) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as scope:
         slices = FAIR_TURNS
+        timer: asyncio.TimerHandle
 
-        def slice_over() -> None:
+        def begin_slice() -> None:
             nonlocal slices, timer
             slices -= 1
-            if slices:
-                timer = loop.call_later(seconds / FAIR_TURNS, slice_over)
+            if slices >= 0:
+                timer = loop.call_later(seconds / FAIR_TURNS, begin_slice)
             else:
                 scope.reschedule(loop.time() + ONE_MORE_TURN_SECONDS)
 
-        timer = loop.call_later(seconds / FAIR_TURNS, slice_over)
+        begin_slice()
         try:
             yield
         finally:

@@ -15,14 +15,14 @@ from addons.upstream import UpstreamPool
 from addons.worker import Worker
 from tests import loopback
 
-TURN_SECONDS = 0.03
-# Less than one turn of the busy loop.
-SECONDS = 0.02
+TURN_SECONDS = 0.02
+# As long as one or two turns of the busy loop; a connection takes about four.
+SECONDS = 0.03
 
 
 @contextlib.contextmanager
 def busy_loop() -> Iterator[None]:
-    """Every turn of the loop takes longer than anything may that is waited for."""
+    """Every turn of the loop takes about as long as anything may that is waited for."""
     loop = asyncio.get_running_loop()
     idle = False
 
