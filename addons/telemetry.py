@@ -37,6 +37,7 @@ ORDERED = frozenset({Source.RULE, Source.OVERRIDE})
 """Who decides without the classifier: however many do, its failure must show."""
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 # They double the series, and Prometheus reads counters without them.
@@ -215,6 +216,12 @@ class Telemetry:
             registry=self.registry,
         )
         self._request_seconds = _Series(seconds.labels)
+        self._lag_seconds = Histogram(
+            "slb_event_loop_lag_seconds",
+            "How late the event loop is, sampled 20 times a second.",
+            buckets=LAG_BUCKETS,
+            registry=self.registry,
+        )
         rejections = Counter(
             "slb_rejections_total",
             "Requests that the proxy answered itself, by the code of its answer.",
@@ -296,6 +303,11 @@ class Telemetry:
     def rejected(self, code: str) -> None:
         """A request was answered here, with this code of `addons.routing`."""
         self._rejections.get(code, self._rejections["other"]).inc()
+
+    def lagged(self, lag: float, now: float) -> None:
+        """The event loop is late by `lag` seconds."""
+        del now
+        self._lag_seconds.observe(lag)
 
     def refused(self, rejection: Rejection) -> None:
         """A request was refused before it was read."""

@@ -14,7 +14,9 @@ from addons.downstream import ClientConnection, Clients, RequestBody
 from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
-from addons.routing import Rejection
+from addons.looplag import LoopLag, Told
+from addons.overload import Overload
+from addons.routing import Rejection, error_response
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
 from addons.upstream import UpstreamPool
@@ -35,6 +37,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
+        lagged: Told,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -42,7 +45,10 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
+            lagged: Told how late the event loop is.
         """
+        self.overload = Overload()
+        self._lag = LoopLag(self.overload.lagged, lagged)
         self.deadlines = Deadlines()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
@@ -59,6 +65,7 @@ class Transport:
         """Serve requests by these parts and bounds from now on, and with these workers alone."""
         self._backend = backend
         self.clients.limits = settings.limits()
+        self.overload.limit_seconds = settings.max_loop_lag_ms / 1000
         self.upstreams.timeouts = settings.timeouts()
         self.upstreams.keep_only(workers)
         self._inspects = settings.inspect == "all"
@@ -66,8 +73,9 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to watch over deadlines."""
+        """Start to watch over deadlines and over the event loop."""
         loop = asyncio.get_running_loop()
+        self._lag.start()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
@@ -81,6 +89,7 @@ class Transport:
         """
         cut = await self.clients.drain(timeout_seconds)
         self.upstreams.close()
+        self._lag.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -89,6 +98,9 @@ class Transport:
     async def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
     ) -> bool:
+        if (rejection := self.overload.admit()) is not None:
+            self.clients.refused(rejection)
+            return turn_away(client, head, body, rejection)
         if not self._inspects:
             return await Exchange(self._backend, client, head, body).run()
         exchange = InspectedExchange(
@@ -112,3 +124,18 @@ class Transport:
     def _peer(self, address: str, scheme: str) -> Peer:
         trusted = bool(self._trusted) and is_trusted(address, self._trusted)
         return Peer(address, scheme, trusted=trusted)
+
+
+def turn_away(
+    client: ClientConnection, head: http1.RequestHead, body: RequestBody, rejection: Rejection
+) -> bool:
+    """Answer a request that nobody has looked into.
+
+    Returns:
+        Whether its connection may bring another.
+    """
+    # A body that is still on its way would have to be read; HTTP/1.0 waits for the end.
+    keep_alive = head.keep_alive and head.minor == 1 and body.done and not client.draining
+    head_only = head.method == b"HEAD"
+    client.write(error_response(rejection, keep_alive=keep_alive, head_only=head_only))
+    return keep_alive
