@@ -136,6 +136,7 @@ class SemanticRouter:
         self._fleet.start()
         with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+        options.shorten_collections()
         logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
 
     def done(self) -> asyncio.Task[None] | None:

@@ -1,11 +1,13 @@
 """How late the loop is, when that turns requests away, how many, and what they are told."""
 
 import asyncio
+import gc
 import time
 
 import httpx
 import pytest
 
+from addons import options
 from addons.looplag import SAMPLE_SECONDS, LoopLag
 from addons.overload import INTERVAL_SECONDS, LEAST_SHARE, OVERLOADED, Overload
 from tests import processes
@@ -121,6 +123,17 @@ async def test_a_turn_of_the_loop_that_is_long_shows_as_lag() -> None:
     seen = len(lags)
     await asyncio.sleep(2 * SAMPLE_SECONDS)
     assert len(lags) == seen
+
+
+def test_the_garbage_collector_does_not_look_at_what_stays() -> None:
+    stays = [["one of many"]]
+    try:
+        options.shorten_collections()
+        looked_at = {id(each) for each in gc.get_objects()}
+        assert id(stays) not in looked_at
+        assert len(looked_at) < gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
 
 BUSY = '''
