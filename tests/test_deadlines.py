@@ -11,10 +11,13 @@ from addons.bounds import Timeouts
 from addons.deadlines import FAIR_TURNS, NEVER, Deadlines, fair_timeout
 from addons.health import Check
 from addons.probes import ProbePolicy, probe
+from addons.questions import Question, Questions
 from addons.upstream import UpstreamPool
 from addons.worker import Worker
+from classifier.contracts import Classification, Label, RequestView, Source
 from tests import loopback
 
+ANSWER = Classification(Label.GENERAL, 1.0, Source.LOCAL, "it says so")
 TURN_SECONDS = 0.02
 # Less than the turns that a connection takes, which are four.
 SECONDS = 0.001
@@ -70,6 +73,34 @@ async def test_a_healthy_worker_passes_its_check_however_busy_the_loop_is(worker
         found = await probing
 
     assert found is Check.PASSED
+
+
+async def test_a_classifier_is_not_blamed_however_busy_the_loop_is() -> None:
+    judged: asyncio.Queue[str | None] = asyncio.Queue()
+
+    class Listener:
+        def answered(self, question: Question, answer: Classification) -> None:
+            pass
+
+        def failed(self, question: Question, failure: Classification) -> None:
+            pass
+
+        def judged(self, question: Question, fault: str | None) -> None:
+            judged.put_nowait(fault)
+
+    async def ask(view: RequestView, seconds: float) -> Classification:
+        for _ in range(FAIR_TURNS - 2):  # as a new connection and an answer take
+            await asyncio.sleep(0)
+        return ANSWER
+
+    questions = Questions(ask, Listener(), timeout_seconds=SECONDS, max_inflight=1, max_queue=1)
+    with busy_loop():
+        question = questions.put(b"key", RequestView("GET", "/"), 0)
+        assert question is not None
+        # Whoever has asked is told by the clock.
+        assert (await question.told).source is Source.FALLBACK
+        assert await judged.get() is None
+    await questions.aclose()
 
 
 async def test_a_wait_ends_all_the_same() -> None:
