@@ -78,7 +78,7 @@ class InspectedExchange(Exchange):
         self.flow = self._make_flow()
 
     def _make_flow(self) -> http.HTTPFlow:
-        client = self.client.owner
+        client = self.client.introduce()
         if not isinstance(client, Client):
             raise TypeError(client)
         flow = http.HTTPFlow(client, Server(address=None), live=True)
@@ -289,10 +289,15 @@ class InspectedExchange(Exchange):
         """Put the head of an answer into the flow; the answer is what addons made of it."""
         self.flow.server_conn = flowview.server_of(connection.worker, connection.transport)
         self.flow.response = response = flowview.response_of(head)
-        flowview.tell_client(response, dict(self._told()))
+        flowview.tell_client(response, self._client_fields())
         response.stream = flowview.is_stream(response, self._max_buffered_bytes)
         await self._fire(HttpResponseHeadersHook(self.flow))
         return self._response_now()
+
+    def _client_fields(self) -> dict[str, str]:
+        if not self._backend.bounds.client_headers or self.active is None:
+            return {}
+        return dict(self.active.client_headers())
 
     def _response_now(self) -> http.Response:
         """The flow's response: an addon may have put another in its place.

@@ -146,6 +146,7 @@ class SemanticRouter:
         if not ctx.master.should_exit.is_set():
             # Hot reload: the next router wants the control port now; old connections end by and by.
             self._close_control()
+            self._transport.give_back()
         return self._keep(self._end(leaving=ctx.master.should_exit.is_set()))
 
     # Life of a connection, and of a flow
@@ -308,7 +309,7 @@ class SemanticRouter:
         self._budget = RetryBudget(clock=time.monotonic)
         self._fleet = Fleet(telemetry, tls=options.upstream_tls)
         self._transport = Transport(
-            settings, options.upstream_tls, telemetry.refused, telemetry.lagged
+            settings, options.upstream_tls, telemetry.refused, telemetry.lagged, self
         )
 
     def _not_ready(self) -> str | None:

@@ -136,7 +136,7 @@ class ClassifierService:
             reusable = connection.reusable(head)
         finally:
             if not reusable:
-                connection.abort()
+                connection.drop()
         self._connections.give_back(connection)
         return answer
 

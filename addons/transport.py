@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from mitmproxy import ctx
 
@@ -14,6 +15,7 @@ from addons.downstream import ClientConnection, Clients, RequestBody
 from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
+from addons.listeners import Listeners
 from addons.looplag import LoopLag, Told
 from addons.overload import Overload
 from addons.routing import Rejection, error_response
@@ -38,6 +40,7 @@ class Transport:
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
         lagged: Told,
+        addon: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -46,6 +49,7 @@ class Transport:
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
             lagged: Told how late the event loop is.
+            addon: Whose data path it is.
         """
         self.overload = Overload()
         self._lag = LoopLag(self.overload.lagged, lagged)
@@ -53,6 +57,7 @@ class Transport:
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
         self.doorman = Doorman(self.clients, self._peer)
+        self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
         self._dispatcher = Dispatcher(ctx.master.addons)
         self._backend: Backend
@@ -73,13 +78,18 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to watch over deadlines and over the event loop."""
+        """Start to accept connections, and to watch over deadlines and the event loop."""
+        self._listeners.follow()
         loop = asyncio.get_running_loop()
         self._lag.start()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
         ]
+
+    def give_back(self) -> None:
+        """Leave the listening sockets to mitmproxy; connections that are ours stay."""
+        self._listeners.give_back()
 
     async def drain(self, timeout_seconds: float) -> int:
         """Let the requests under way end, then close all connections.
@@ -95,14 +105,15 @@ class Transport:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return cut
 
-    async def _serve(
+    def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool] | None:
         if (rejection := self.overload.admit()) is not None:
             self.clients.refused(rejection)
-            return turn_away(client, head, body, rejection)
+            turn_away(client, head, body, rejection)
+            return None
         if not self._inspects:
-            return await Exchange(self._backend, client, head, body).run()
+            return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
             self._backend,
             client,
@@ -112,7 +123,7 @@ class Transport:
             inspected=self.inspected,
             dispatcher=self._dispatcher,
         )
-        return await exchange.run()
+        return exchange.run()
 
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -128,14 +139,10 @@ class Transport:
 
 def turn_away(
     client: ClientConnection, head: http1.RequestHead, body: RequestBody, rejection: Rejection
-) -> bool:
-    """Answer a request that nobody has looked into.
-
-    Returns:
-        Whether its connection may bring another.
-    """
+) -> None:
+    """Answer a request that nobody has looked into."""
     # A body that is still on its way would have to be read; HTTP/1.0 waits for the end.
     keep_alive = head.keep_alive and head.minor == 1 and body.done and not client.draining
     head_only = head.method == b"HEAD"
     client.write(error_response(rejection, keep_alive=keep_alive, head_only=head_only))
-    return keep_alive
+    client.ended(keep_alive=keep_alive)
