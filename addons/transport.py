@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -144,5 +145,11 @@ def turn_away(
     # A body that is still on its way would have to be read; HTTP/1.0 waits for the end.
     keep_alive = head.keep_alive and head.minor == 1 and body.done and not client.draining
     head_only = head.method == b"HEAD"
-    client.write(error_response(rejection, keep_alive=keep_alive, head_only=head_only))
+    client.write(_answer(rejection, keep_alive, head_only))
     client.ended(keep_alive=keep_alive)
+
+
+@functools.cache
+def _answer(rejection: Rejection, keep_alive: bool, head_only: bool) -> bytes:
+    """The same again and again: to turn away has to be much cheaper than to serve."""
+    return error_response(rejection, keep_alive=keep_alive, head_only=head_only)
