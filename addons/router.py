@@ -136,6 +136,7 @@ class SemanticRouter:
         self._fleet.start()
         with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+        options.shorten_collections()
         logger.info("Routing. Metrics: http://%s:%d/metrics", *sock.getsockname()[:2])
 
     def done(self) -> asyncio.Task[None] | None:
@@ -307,7 +308,9 @@ class SemanticRouter:
         self._labels = ServiceLabels(settings, None, file)
         self._budget = RetryBudget(clock=time.monotonic)
         self._fleet = Fleet(telemetry, tls=options.upstream_tls)
-        self._transport = Transport(settings, options.upstream_tls, telemetry.refused, self)
+        self._transport = Transport(
+            settings, options.upstream_tls, telemetry.refused, telemetry.lagged, self
+        )
 
     def _not_ready(self) -> str | None:
         """Why the proxy must not get traffic now; None if it may."""
