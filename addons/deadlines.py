@@ -15,6 +15,8 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.05
+FAIR_TURNS = 10
+"""Turns of our own loop that a wait has at least; a connection with TLS takes about seven."""
 ONE_MORE_TURN_SECONDS = 0.005
 NEVER = math.inf
 
@@ -23,17 +25,29 @@ NEVER = math.inf
 async def fair_timeout(seconds: float) -> AsyncIterator[None]:
     """Like `asyncio.timeout`, but not for what our own loop was late to notice.
 
-    When the loop has been busy for longer than `seconds`, timer and awaited event come due in the
-    same turn, and asyncio would let the timer win: whoever is waited for gets one more turn.
+    A connection is not one event: it takes several turns of the loop until it is there, and with
+    many requests in each of them these turns alone can last longer than `seconds`. So the time is
+    counted in slices, each begun when the loop has seen the end of the one before: however busy
+    the loop is, whoever is waited for gets `FAIR_TURNS` turns, and then one more, for timer and
+    awaited event may come due in the same turn and asyncio would let the timer win.
 
     Raises:
         TimeoutError: If the time is over.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as scope:
-        timer = loop.call_later(
-            seconds, lambda: scope.reschedule(loop.time() + ONE_MORE_TURN_SECONDS)
-        )
+        slices = FAIR_TURNS
+        timer: asyncio.TimerHandle
+
+        def begin_slice() -> None:
+            nonlocal slices, timer
+            slices -= 1
+            if slices >= 0:
+                timer = loop.call_later(seconds / FAIR_TURNS, begin_slice)
+            else:
+                scope.reschedule(loop.time() + ONE_MORE_TURN_SECONDS)
+
+        begin_slice()
         try:
             yield
         finally:

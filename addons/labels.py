@@ -1,4 +1,4 @@
-"""Labels from the configured classifier service: a `LabelSource` and the client beneath it."""
+"""Labels from the configured classifier service: a `LabelSource` and the connections beneath it."""
 
 import hashlib
 import time
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from addons.breaker import BreakerPolicy
 from addons.classification import LabelSource, Limits
 from addons.hearsay import Labelled, Tell, labelled
+from addons.service import ClassifierService
 from addons.settings import RouterSettings
-from classifier.client import ClassifierClient
 from classifier.contracts import Classification, RequestView
 from classifier.labels_file import NO_FILE, LabelsFile
 
@@ -41,11 +41,9 @@ class ServiceLabels(LabelSource):
         self._specs = labels.labels
         self._realm = realm_of(settings, labels)
         self._tell = tell
-        self._client = ClassifierClient(
+        self._service = ClassifierService(
             settings.classifier_url,
             timeout_seconds=settings.classify_timeout_ms / 1000 + LATE_ANSWER_SECONDS,
-            # One each: a question that has its turn must not queue for a connection as well.
-            max_connections=settings.classify_max_inflight,
             labels=labels.labels.keys(),
         )
         super().__init__(self._ask_service, limits_of(settings), time.monotonic)
@@ -71,12 +69,12 @@ class ServiceLabels(LabelSource):
     async def close(self) -> None:
         """Close at exit: nobody waits for a label any more."""
         await self.aclose()
-        await self._client.aclose()
+        self._service.close()
 
     async def retire(self) -> None:
         """Close after a change of settings: requests under way still wait for their labels."""
         await self.drain()
-        await self._client.aclose()
+        self._service.close()
 
     def hear(self, message: Labelled) -> None:
         """Keep a label that another process was given, if it means the same here."""
@@ -91,7 +89,7 @@ class ServiceLabels(LabelSource):
 
     async def _ask_service(self, view: RequestView, seconds: float) -> Classification:
         deadline_ms = max(1, int(seconds * 1000 * SERVICE_DEADLINE_SHARE))
-        return await self._client.classify(view, deadline_ms)
+        return await self._service.classify(view, deadline_ms)
 
 
 class LabelsInForce:

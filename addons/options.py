@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import gc
 import logging
 import os
 import resource
@@ -195,6 +196,17 @@ def widen_limits() -> None:
                 # asyncio hides `listen` on its sockets; a duplicate is the same socket.
                 with socket.socket(fileno=os.dup(sock.fileno())) as same:
                     same.listen(ACCEPT_BACKLOG)
+
+
+def shorten_collections() -> None:
+    """Have the garbage collector look no more at what lives as long as the program.
+
+    mitmproxy brings more than 100,000 objects, and to look through all of them takes a tenth of a
+    second in which no request moves. Those from before a hot reload are looked at once more.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def upstream_tls() -> ssl.SSLContext:

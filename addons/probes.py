@@ -218,17 +218,27 @@ async def probe(worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None)
         return None
     except (OSError, ValueError) as exc:
         return None if is_our_own(exc) else Check.UNREACHABLE
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + policy.timeout_seconds
+    try:
+        # Within each other, not one after the other: what the connection has taken on a busy loop
+        # is no time that the worker has had for its answer.
+        async with fair_timeout(policy.timeout_seconds):
+            return await _ask(worker, policy, tls, addresses)
+    except TimeoutError:
+        return Check.FAILED
+
+
+async def _ask(
+    worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None, addresses: tuple[str, ...]
+) -> Check | None:
+    """Connect and ask; see `probe`."""
     try:
         async with fair_timeout(min(policy.connect_seconds, policy.timeout_seconds)):
             reader, writer = await first_of(addresses, partial(_connect, worker, tls))
     except (OSError, ValueError) as exc:
         return None if is_our_own(exc) else Check.UNREACHABLE
     try:
-        async with fair_timeout(deadline - loop.time()):
-            writer.write(_request(worker, policy.path))
-            status_line = await reader.readline()
+        writer.write(_request(worker, policy.path))
+        status_line = await reader.readline()
     except (OSError, ValueError):
         return Check.FAILED
     finally:

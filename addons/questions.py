@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from addons.deadlines import FAIR_TURNS
 from addons.turns import Turns
 from classifier.client import FAILURE_REASONS, ClassifierError
 from classifier.contracts import Classification, Label, ReasonCode, RequestView, Source
@@ -24,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 # Far below any deadline: what a question has left that gets its turn in the last moment.
 NO_TIME_SECONDS = 0.001
-# When our own loop was busy, a deadline can pass while the answer lies unread in the socket: that
-# is no fault of the classifier either.
+# When our own loop was busy, a deadline can pass while the answer lies unread in the socket, or the
+# connection waits for its turns: that is no fault of the classifier either. It is as many turns of
+# the loop as it is slices of this time (see `fair_timeout`).
 GRACE_SECONDS = 0.05
 
 type Ask = Callable[[RequestView, float], Awaitable[Classification]]
@@ -224,11 +226,17 @@ class Questions:
         self._listener.failed(question, failure)
         question.tell(failure)
         loop = asyncio.get_running_loop()
-        until = max(question.asked_at + self._timeout_seconds, loop.time() + GRACE_SECONDS)
-        question.timer = loop.call_at(until, self._lapse, question)
+        until = question.asked_at + self._timeout_seconds
+        question.timer = loop.call_at(until, self._lapse_after, question, FAIR_TURNS)
 
-    def _lapse(self, question: Question) -> None:
-        """The classifier has had its time; from now on the question is a late one."""
+    def _lapse_after(self, question: Question, turns: int) -> None:
+        """The classifier has had its time; from so many turns on the question is a late one."""
+        if turns:
+            loop = asyncio.get_running_loop()
+            question.timer = loop.call_later(
+                GRACE_SECONDS / FAIR_TURNS, self._lapse_after, question, turns - 1
+            )
+            return
         self._judge(question, FallbackReason.TIMEOUT)
         self._turns.lapse(question)
 

@@ -148,6 +148,7 @@ class SemanticRouter:
         self._fleet.start()
         with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+        options.shorten_collections()
         if self._membership is not None and self._siblings is not None:
             self._siblings.open()
             self._membership.watch(self._on_orphaned)
@@ -364,7 +365,9 @@ class SemanticRouter:
             tell=self._tell,
             turn=alone if siblings is None else siblings.turn,
         )
-        self._transport = Transport(settings, options.upstream_tls, telemetry.refused, self)
+        self._transport = Transport(
+            settings, options.upstream_tls, telemetry.refused, telemetry.lagged, self
+        )
 
     def _not_ready(self) -> str | None:
         """Why the proxy must not get traffic now; None if it may."""

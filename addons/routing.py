@@ -100,9 +100,9 @@ NO_WORKER = Rejection(
 )
 REJECTION_CODES = (
     "bad_gateway", "bad_request", "connect_not_allowed", "expectation_failed", "gateway_timeout",
-    "headers_too_large", "method_not_supported", "no_worker", "pool_full", "request_timeout",
-    "request_too_large", "routing_failed", "too_many_connections", "too_many_headers",
-    "trailers_too_large", "unknown_label", "version_not_supported",
+    "headers_too_large", "method_not_supported", "no_worker", "overloaded", "pool_full",
+    "request_timeout", "request_too_large", "routing_failed", "too_many_connections",
+    "too_many_headers", "trailers_too_large", "unknown_label", "version_not_supported",
 )  # fmt: skip
 """Every code that an answer of the proxy's own can bear: a closed set, also a metric label."""
 

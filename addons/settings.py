@@ -250,6 +250,14 @@ class RouterSettings(Settings):
     max_connections_per_client: Annotated[
         int, Field(ge=0, description="Most connections from one address; 0 sets no limit.")
     ] = 0
+    max_loop_lag_ms: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=60_000,
+            description="Event loop late by more, for a second: a share gets 503; 0: never.",
+        ),
+    ] = 1_000
     trusted_proxies: Annotated[
         Networks,
         Field(description="Addresses or networks whose X-Forwarded-For is taken and extended."),

@@ -38,6 +38,7 @@ _STATUS_CLASS: dict[int | None, str] = {code: f"{code // 100}xx" for code in ran
 _FALLBACK = Source.FALLBACK
 OTHER_CODE = "other"
 CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -192,6 +193,12 @@ class Telemetry:
             REQUEST_BUCKETS,
             ["pool"],
         )
+        lag_seconds = Histograms(
+            "slb_event_loop_lag_seconds",
+            "How late the event loop is, sampled 20 times a second.",
+            LAG_BUCKETS,
+        )
+        self._lag_seconds = lag_seconds.begin()
         self._rejections = Counters(
             "slb_rejections_total",
             "Requests that the proxy answered itself, by the code of its answer.",
@@ -216,6 +223,7 @@ class Telemetry:
             self._fallbacks,
             classify_seconds,
             self._request_seconds,
+            lag_seconds,
             self._rejections,
             self._retries,
             self._ejections,
@@ -289,6 +297,11 @@ class Telemetry:
         """A request was answered here, with this code of `addons.routing`."""
         known = (code,) in self._rejections.by
         self._rejections.by[code if known else OTHER_CODE,] += 1
+
+    def lagged(self, lag: float, now: float) -> None:
+        """The event loop is late by `lag` seconds."""
+        del now
+        self._lag_seconds.observe(lag)
 
     def refused(self, rejection: Rejection) -> None:
         """A request was refused before it was read."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -16,8 +17,10 @@ from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
 from addons.listeners import Listeners
+from addons.looplag import LoopLag, Told
 from addons.outbox import Outbox
-from addons.routing import Rejection
+from addons.overload import Overload
+from addons.routing import Rejection, error_response
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
 from addons.upstream import UpstreamPool
@@ -38,6 +41,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
+        lagged: Told,
         addon: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
@@ -46,8 +50,11 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
+            lagged: Told how late the event loop is.
             addon: Whose data path it is.
         """
+        self.overload = Overload()
+        self._lag = LoopLag(self.overload.lagged, lagged)
         self.deadlines = Deadlines()
         outbox = Outbox()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls, outbox)
@@ -66,6 +73,7 @@ class Transport:
         """Serve requests by these parts and bounds from now on, and with these workers alone."""
         self._backend = backend
         self.clients.limits = settings.limits()
+        self.overload.limit_seconds = settings.max_loop_lag_ms / 1000
         self.upstreams.timeouts = settings.timeouts()
         self.upstreams.keep_only(workers)
         self._inspects = settings.inspect == "all"
@@ -73,9 +81,10 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to accept connections, and to watch over deadlines."""
+        """Start to accept connections, and to watch over deadlines and the event loop."""
         self._listeners.follow()
         loop = asyncio.get_running_loop()
+        self._lag.start()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
@@ -93,6 +102,7 @@ class Transport:
         """
         cut = await self.clients.drain(timeout_seconds)
         self.upstreams.close()
+        self._lag.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,6 +111,10 @@ class Transport:
     def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
     ) -> Coroutine[Any, Any, bool] | None:
+        if (rejection := self.overload.admit()) is not None:
+            self.clients.refused(rejection)
+            turn_away(client, head, body, rejection)
+            return None
         if not self._inspects:
             return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
@@ -124,3 +138,20 @@ class Transport:
     def _peer(self, address: str, scheme: str) -> Peer:
         trusted = bool(self._trusted) and is_trusted(address, self._trusted)
         return Peer(address, scheme, trusted=trusted)
+
+
+def turn_away(
+    client: ClientConnection, head: http1.RequestHead, body: RequestBody, rejection: Rejection
+) -> None:
+    """Answer a request that nobody has looked into."""
+    # A body that is still on its way would have to be read; HTTP/1.0 waits for the end.
+    keep_alive = head.keep_alive and head.minor == 1 and body.done and not client.draining
+    head_only = head.method == b"HEAD"
+    client.write(_answer(rejection, keep_alive, head_only))
+    client.ended(keep_alive=keep_alive)
+
+
+@functools.cache
+def _answer(rejection: Rejection, keep_alive: bool, head_only: bool) -> bytes:
+    """The same again and again: to turn away has to be much cheaper than to serve."""
+    return error_response(rejection, keep_alive=keep_alive, head_only=head_only)

@@ -71,6 +71,31 @@ FAILURE_REASONS = tuple(
 )
 
 
+def read_answer[Answer: ClassifyResponse](text: bytes, expected: type[Answer]) -> Answer:
+    """The answer of a service, checked against the contract.
+
+    Raises:
+        ClassifierAnswerError: If it breaks it.
+    """
+    try:
+        return expected.model_validate_json(text)
+    except ValidationError as exc:
+        # The answer itself stays out of the message: it may repeat the payload.
+        msg = f"{exc.error_count()} faults in the answer"
+        raise ClassifierAnswerError(msg) from None
+
+
+def check_label(answer: ClassifyResponse, labels: Collection[Label]) -> None:
+    """Refuse a label that cannot be routed.
+
+    Raises:
+        ClassifierAnswerError: If it is none of `labels`.
+    """
+    if answer.label not in labels:
+        msg = "a label without a pool"
+        raise ClassifierAnswerError(msg)
+
+
 class ClassifierClient:
     """A connection pool to one classifier service. Close it with `aclose` or `async with`."""
 
@@ -119,9 +144,8 @@ class ClassifierClient:
             ClassifierError: If there is no usable answer; a subclass says why.
         """
         answer = await self._ask("/classify", view, deadline_ms, ClassifyResponse)
-        if self._labels is not None and answer.label not in self._labels:
-            msg = "a label without a pool"
-            raise ClassifierAnswerError(msg)
+        if self._labels is not None:
+            check_label(answer, self._labels)
         return answer.classification()
 
     async def explain(self, view: RequestView, deadline_ms: int | None = None) -> ExplainResponse:
@@ -145,12 +169,7 @@ class ClassifierClient:
             raise ClassifierTimeoutError(self._timeout_seconds) from exc
         except httpx.HTTPError as exc:
             raise ClassifierUnreachableError(type(exc).__name__) from exc
-        try:
-            return expected.model_validate_json(text)
-        except ValidationError as exc:
-            # The answer itself stays out of the message: it may repeat the payload.
-            msg = f"{exc.error_count()} faults in the answer"
-            raise ClassifierAnswerError(msg) from None
+        return read_answer(text, expected)
 
     async def _post(self, path: str, question: str) -> bytes:
         # Not compressed: a small answer could become a large one.

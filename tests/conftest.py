@@ -1,6 +1,12 @@
 """Fixtures that more than one file of tests uses."""
 
+import ipaddress
+import ssl
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from mitmproxy import certs
 
 from tests import processes
 from tests.servers import Ollama, serving
@@ -31,3 +37,21 @@ def ollama():
     with serving(server.app()) as url:
         server.url = url
         yield server
+
+
+@pytest.fixture
+def certified(tmp_path):
+    """Contexts of a server for 127.0.0.1 and worker.test, and of a client that trusts it."""
+    store = certs.CertStore.from_store(tmp_path, "slb", 2048)
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("worker.test")]
+    entry = store.get_cert("127.0.0.1", names)
+    chain = tmp_path / "worker.pem"
+    key = entry.privatekey.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    chain.write_bytes(key + entry.cert.to_pem())
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(chain)
+    return server, ssl.create_default_context(cadata=store.default_ca.to_pem().decode())

@@ -3,16 +3,12 @@
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import random
 import socket
 import ssl
 import time
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from mitmproxy import certs
 
 from addons import probes
 from addons.health import Check, Reason
@@ -257,24 +253,6 @@ async def test_a_worker_without_tls_fails_a_check_with_it() -> None:
         found = await probe(secure, POLICY, ssl.create_default_context())
 
         assert found is Check.UNREACHABLE
-
-
-@pytest.fixture
-def certified(tmp_path):
-    """Contexts of a server for 127.0.0.1 and worker.test, and of a client that trusts it."""
-    store = certs.CertStore.from_store(tmp_path, "slb", 2048)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("worker.test")]
-    entry = store.get_cert("127.0.0.1", names)
-    chain = tmp_path / "worker.pem"
-    key = entry.privatekey.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
-    chain.write_bytes(key + entry.cert.to_pem())
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(chain)
-    return server, ssl.create_default_context(cadata=store.default_ca.to_pem().decode())
 
 
 async def test_a_worker_with_tls_is_checked_through_tls(certified) -> None:

@@ -21,8 +21,8 @@ from addons import options
 from addons.labels import LabelsInForce
 from addons.reload import Reloaded, Reloader, Sources, plan, read_again, read_sources
 from addons.router import SemanticRouter
+from addons.service import ClassifierService
 from addons.settings import AdminSettings, RouterSettings
-from classifier.client import ClassifierClient
 from classifier.configuration import SettingsError, load
 from classifier.contracts import Classification, Label, RequestView, Source
 from classifier.labels_file import read_labels_file
@@ -187,11 +187,17 @@ def test_after_a_refusal_the_old_settings_and_token_stay_known(tmp_path, caplog)
 async def addon(monkeypatch):
     """A router in mitmproxy's harness, whose classifiers answer with their address."""
 
-    async def classify(client, view, deadline_ms=None) -> Classification:
-        assert not client._http.is_closed
-        return Classification(Label.GENERAL, 0.9, Source.LOCAL, str(client._http.base_url))
+    closed = set()
 
-    monkeypatch.setattr(ClassifierClient, "classify", classify)
+    async def classify(service, view, deadline_ms=None) -> Classification:
+        assert service not in closed
+        return Classification(Label.GENERAL, 0.9, Source.LOCAL, service._worker.url)
+
+    def close(service) -> None:
+        closed.add(service)
+
+    monkeypatch.setattr(ClassifierService, "classify", classify)
+    monkeypatch.setattr(ClassifierService, "close", close)
     addon = SemanticRouter()
     with taddons.context(Proxyserver(), Onboarding(), Block()) as context:
         context.master.addons.add(addon)
