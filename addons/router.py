@@ -306,7 +306,7 @@ class SemanticRouter:
         self._labels = ServiceLabels(settings, None, file)
         self._budget = RetryBudget(clock=time.monotonic)
         self._fleet = Fleet(telemetry, tls=options.upstream_tls)
-        self._transport = Transport(settings, options.upstream_tls, telemetry.refused)
+        self._transport = Transport(settings, options.upstream_tls, telemetry.refused, self)
 
     def _not_ready(self) -> str | None:
         """Why the proxy must not get traffic now; None if it may."""

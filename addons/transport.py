@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Callable, Iterable
 
 from mitmproxy import ctx
 
-from addons import http1
+from addons import http1, options
+from addons.choosing import Choice
 from addons.deadlines import Deadlines
 from addons.dispatch import Dispatcher
 from addons.downstream import ClientConnection, Clients, RequestBody
@@ -19,6 +21,8 @@ from addons.settings import RouterSettings
 from addons.takeover import Doorman
 from addons.upstream import UpstreamPool
 from addons.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 IDLE_SWEEP_SECONDS = 1.0
 
@@ -35,6 +39,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
+        own: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -42,15 +47,16 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
+            own: The addon whose hooks are ours.
         """
         self.deadlines = Deadlines()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
         self.doorman = Doorman(self.clients, self._peer)
         self.inspected: dict[str, InspectedExchange] = {}
-        self._dispatcher = Dispatcher(ctx.master.addons)
+        self._dispatcher = Dispatcher(ctx.master.addons, own)
         self._backend: Backend
-        self._inspects = True
+        self._choice = Choice()
         self._max_buffered_bytes = settings.stream_body_bytes
         self._trusted: tuple[Network, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,7 +67,7 @@ class Transport:
         self.clients.limits = settings.limits()
         self.upstreams.timeouts = settings.timeouts()
         self.upstreams.keep_only(workers)
-        self._inspects = settings.inspect == "all"
+        self._choose(settings)
         self._max_buffered_bytes = settings.stream_body_bytes
         self._trusted = parse_networks(settings.trusted_proxies)
 
@@ -89,7 +95,7 @@ class Transport:
     async def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
     ) -> bool:
-        if not self._inspects:
+        if not self._choice.wanted(head, client.peer) or not self._dispatcher.is_heard():
             return await Exchange(self._backend, client, head, body).run()
         exchange = InspectedExchange(
             self._backend,
@@ -101,6 +107,19 @@ class Transport:
             dispatcher=self._dispatcher,
         )
         return await exchange.run()
+
+    def _choose(self, settings: RouterSettings) -> None:
+        self._choice.take_over(
+            settings.inspect,
+            options.head_filter(settings),
+            settings.inspect_sample_percent,
+            parse_networks(settings.inspect_header_sources),
+        )
+        if self._choice.chooses_nothing:
+            logger.warning(
+                "INSPECT=matching chooses no request; set INSPECT_FILTER, INSPECT_SAMPLE_PERCENT"
+                " or INSPECT_HEADER_SOURCES"
+            )
 
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow, tutils
 from mitmproxy.utils import emoji
 
-from addons import flowview, http1
+from addons import flowmaking, flowview, http1
 from addons.exchange import Exchange
 from addons.pool import Worker
 from addons.routing import NO_WORKER
@@ -42,7 +42,7 @@ def head(*lines: str, line: str = "POST /x HTTP/1.1", host: str = "a.test") -> h
     ],
 )
 def test_a_flow_shows_where_the_client_wanted_to_go(host, scheme, expected) -> None:
-    request = flowview.request_of(head(host=host), scheme)
+    request = flowmaking.request_of(head(host=host), scheme)
 
     assert (request.host, request.port) == expected
     assert request.scheme == scheme
@@ -51,7 +51,7 @@ def test_a_flow_shows_where_the_client_wanted_to_go(host, scheme, expected) -> N
 def test_the_authority_of_an_absolute_target_is_the_flows_host() -> None:
     original = head(line="GET http://b.test:81/y HTTP/1.1")
 
-    request = flowview.request_of(original, "http")
+    request = flowmaking.request_of(original, "http")
 
     assert request.headers["Host"] == "b.test:81"
     assert flowview.head_of(request, original).host == b"b.test:81"
@@ -74,14 +74,14 @@ def test_a_request_that_nobody_changes_stays_what_it_was(lines, line) -> None:
     except http1.ProtocolError:
         return
 
-    assert flowview.head_of(flowview.request_of(original, "http"), original) == original
+    assert flowview.head_of(flowmaking.request_of(original, "http"), original) == original
 
 
 @pytest.mark.parametrize("length", ["2", None])
 @pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
 def test_a_body_is_framed_as_the_client_said_whatever_addons_say(framing, length) -> None:
     original = head(framing)
-    request = flowview.request_of(original, "http")
+    request = flowmaking.request_of(original, "http")
     del request.headers[framing.partition(":")[0]]
     if length is not None:
         request.headers["Content-Length"] = length
@@ -98,7 +98,7 @@ def test_a_body_is_framed_as_the_client_said_whatever_addons_say(framing, length
 )
 def test_a_field_that_would_be_two_makes_a_request_invalid(field) -> None:
     original = head()
-    request = flowview.request_of(original, "http")
+    request = flowmaking.request_of(original, "http")
     request.headers.fields = (*request.headers.fields, tuple(part.encode() for part in field))
 
     with pytest.raises(http1.ProtocolError):
@@ -119,7 +119,7 @@ def test_the_classifier_sees_the_same_with_and_without_inspection(fields, body, 
         parsed = head(*lines, line=f"POST /{path} HTTP/1.1")
     except http1.ProtocolError:
         return
-    request = flowview.request_of(parsed, "http")
+    request = flowmaking.request_of(parsed, "http")
     request.data.content = body
     exchange = SimpleNamespace(
         head=parsed,
