@@ -5,8 +5,8 @@ mitmproxy's own dispatch looks at some forty addons for every event, and at all 
 each set of addons; order, errors and `AddonHalt` are as with mitmproxy's. What returns no awaitable
 is called and done: no task, no coroutine.
 
-Some of mitmproxy's own addons wait for an option in every hook. What is said of them here rests on
-their source, of which a test holds digests.
+Most of mitmproxy's own addons have nothing to do until an option says so. What is said of them here
+rests on their source, of which a test holds digests; it is looked at anew when an option changes.
 """
 
 import inspect
@@ -49,8 +49,7 @@ QUIET_BY_OPTION: dict[object, tuple[str, object]] = {
     dumper.Dumper.error: ("flow_detail", 0),
     update_alt_svc.UpdateAltSvc.responseheaders: ("keep_alt_svc_header", True),
 }
-"""Hooks that do nothing while an option has this value. They are not called then: a look at an
-option takes mitmproxy a microsecond."""
+"""Hooks that do nothing while an option has this value."""
 
 QUIET_BY_STATE: dict[object, str] = {
     blocklist.BlockList.request: "items",
@@ -64,23 +63,24 @@ QUIET_BY_STATE: dict[object, str] = {
     save.Save.request: "stream",
     save.Save.response: "stream",
     save.Save.error: "stream",
-    serverplayback.ServerPlayback.request: "flowmap",
     stickyauth.StickyAuth.request: "flt",
     stickycookie.StickyCookie.request: "flt",
     stickycookie.StickyCookie.response: "flt",
     upstream_auth.UpstreamAuth.requestheaders: "auth",
 }
-"""Hooks that do nothing while this attribute of their addon is empty or None. They are called, for
-that costs no more than the look, but a flow is not made for their sake."""
+"""Hooks that do nothing while this attribute of their addon is empty or None; options set it."""
 
-BYSTANDERS: frozenset[object] = frozenset({
-    # h2c and its preface never get as far as a flow.
+NEEDLESS: frozenset[object] = frozenset({
+    # h2c and its preface never get past our parser and our headers.
     disable_h2c.DisableH2C.request,
-    # Answers for a list of revoked certificates that only certificates name which are copied from
-    # an upstream's: we ask no upstream for one.
+    # Answers for a list of revoked certificates, which only certificates name that are copied from
+    # an upstream's; we ask no upstream for one.
     tlsconfig.TlsConfig.request,
 })  # fmt: skip
-"""Hooks that look for what cannot come here: a flow is not made for their sake either."""
+"""Hooks that look for what cannot come here."""
+
+QUIET_WHILE_EMPTY: dict[object, str] = {serverplayback.ServerPlayback.request: "flowmap"}
+"""The same, but commands set it as well: called each time, but no flow is made for it."""
 
 
 class Dispatcher:
@@ -152,20 +152,22 @@ class Dispatcher:
         for addon in addonmanager.traverse(self._manager.chain):
             for name in HOOKS:
                 function = getattr(addon, name, None)
-                if callable(function) and not self._is_quiet(function):
+                if callable(function) and not self._is_quiet(addon, function):
                     self._functions[name].append(function)
                     self._note_listener(addon, function)
 
-    def _is_quiet(self, function: Callable[..., Any]) -> bool:
-        name, value = QUIET_BY_OPTION.get(_plain(function), ("", None))
+    def _is_quiet(self, addon: object, function: Callable[..., Any]) -> bool:
+        plain = _plain(function)
+        if (attribute := QUIET_BY_STATE.get(plain)) is not None:
+            return not getattr(addon, attribute)
+        name, value = QUIET_BY_OPTION.get(plain, ("", None))
         options = self._manager.master.options
-        return name in options and getattr(options, name) == value
+        return plain in NEEDLESS or (name in options and getattr(options, name) == value)
 
     def _note_listener(self, addon: object, function: Callable[..., Any]) -> None:
-        plain = _plain(function)
-        if addon is self._own or plain in BYSTANDERS:
+        if addon is self._own:
             return
-        if (attribute := QUIET_BY_STATE.get(plain)) is not None:
+        if (attribute := QUIET_WHILE_EMPTY.get(_plain(function))) is not None:
             self._dormant.append((addon, attribute))
         else:
             self._listens = True

@@ -36,6 +36,8 @@ PROXY_OPTIONS: dict[str, Any] = {
     "http2": False,
     # Its protection is for open proxies, which this is not: workers are all that can be reached.
     "block_global": False,
+    # Inspected or not, it passes as it came: rewritten, it would name a port without HTTP/3.
+    "keep_alt_svc_header": True,
     # It would stream to the mode's own target before the request hook chose a worker.
     "stream_large_bodies": None,
 }

@@ -157,9 +157,9 @@ def _settings(ground: Ground) -> dict[str, Any]:
 
 
 @contextmanager
-def _router(ground: Ground, inspect: str) -> Iterator[Started]:
+def _router(ground: Ground, inspect: str, *flags: str) -> Iterator[Started]:
     """As `mitmdump -s addons/router.py`."""
-    with processes.proxy(ground.folder, **_settings(ground), INSPECT=inspect) as proxy:
+    with processes.proxy(ground.folder, *flags, **_settings(ground), INSPECT=inspect) as proxy:
         yield Started(proxy.port, proxy.started.process.pid, proxy.control)
 
 
@@ -219,6 +219,8 @@ def _ours(title: str, start: Start, missing: Callable[[], str] = lambda: "") -> 
 
 
 ROUND_ROBIN = ("-s", str(CONFIGS / "round_robin.py"))
+OBSERVER = ("-s", str(CONFIGS / "observer.py"))
+"""An addon that looks at each request and each answer: without one, none becomes a flow."""
 _mitmproxy, _httptools = _package("mitmproxy"), _package("httptools")
 
 TARGETS = {
@@ -237,7 +239,8 @@ TARGETS = {
     "mitmdump-rr": Target(
         "round-robin addon on mitmdump", lambda ground: _stock(ground, *ROUND_ROBIN), _mitmproxy
     ),
-    "router-all": _ours("INSPECT=all", partial(_router, inspect="all")),
+    "router-all": _ours("INSPECT=all, an addon", lambda ground: _router(ground, "all", *OBSERVER)),
+    "router-unseen": _ours("INSPECT=all, no addon", partial(_router, inspect="all")),
     "router-matching": _ours(
         "INSPECT=matching",
         partial(_router, inspect="matching"),
@@ -245,7 +248,9 @@ TARGETS = {
     ),
     "router-off": _ours("INSPECT=off", partial(_router, inspect="off")),
     "slb-all": _ours(
-        "launcher, INSPECT=all", partial(_launcher, inspect="all"), missing=_without_launcher
+        "launcher, INSPECT=all, an addon",
+        lambda ground: _launcher(ground, "all", *OBSERVER),
+        missing=_without_launcher,
     ),
     "slb-off": _ours(
         "launcher, INSPECT=off", partial(_launcher, inspect="off"), missing=_without_launcher
