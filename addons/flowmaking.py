@@ -51,7 +51,7 @@ def request_of(head: http1.RequestHead, scheme: str) -> http.Request:
     data.method, data.path = head.method, head.target
     data.scheme, data.authority = scheme.encode(), b""
     data.http_version = _VERSIONS[head.minor]
-    data.headers = _headers(_as_sent(head))
+    data.headers = _headers(as_sent(head))
     data.content = data.trailers = None
     data.timestamp_start, data.timestamp_end = time.time(), None
     return request
@@ -66,7 +66,7 @@ def _host_and_port(host: bytes, scheme: str) -> tuple[str, int]:
     return text, 443 if scheme == "https" else 80
 
 
-def _as_sent(head: http1.RequestHead) -> tuple[tuple[bytes, bytes], ...]:
+def as_sent(head: http1.RequestHead) -> tuple[tuple[bytes, bytes], ...]:
     """The fields of a request as flows show them."""
     fields = tuple(head.fields)
     for place, (name, value) in enumerate(fields):

@@ -12,6 +12,7 @@ from mitmproxy.net.http import url
 
 from addons.choosing import HeadTest
 from addons.filters import KNOWN_BEFORE_ROUTING, parse_filter
+from addons.flowmaking import as_sent
 from addons.forwarding import Peer
 from addons.http1 import RequestHead
 
@@ -99,7 +100,7 @@ def _authority(host: str, scheme: str) -> tuple[str, str, str]:
 
 def _header_test(found: _Found) -> HeadTest:
     def test(head: RequestHead, _peer: Peer) -> bool:
-        lines = b"".join([name + b": " + value + b"\r\n" for name, value in head.fields])
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in as_sent(head)])
         return found(lines.decode("utf-8", "replace"))
 
     return test

@@ -36,8 +36,6 @@ PROXY_OPTIONS: dict[str, Any] = {
     "http2": False,
     # Its protection is for open proxies, which this is not: workers are all that can be reached.
     "block_global": False,
-    # Inspected or not, it passes as it came: rewritten, it would name a port without HTTP/3.
-    "keep_alt_svc_header": True,
     # It would stream to the mode's own target before the request hook chose a worker.
     "stream_large_bodies": None,
 }
@@ -173,6 +171,9 @@ def set_proxy_options() -> None:
     `--set flow_detail=2` or more.
     """
     ctx.options.update(**PROXY_OPTIONS)
+    if "keep_alt_svc_header" in ctx.options:
+        # Inspected or not, it passes as it came: rewritten, it would name a port without HTTP/3.
+        ctx.options.update(keep_alt_svc_header=True)
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:
