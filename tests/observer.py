@@ -1,4 +1,4 @@
-"""The addon of a user's that sees flows: it notes what each request was answered."""
+"""A user's addon that looks on: it notes in each flow what was asked and what was answered."""
 
 from mitmproxy import http
 
