@@ -1,22 +1,31 @@
 """The book of requests under way: opened when one is labelled, closed exactly once when it ends.
 
-Closing counts the request and publishes its decision.
+Closing counts the request and hands it to the feed. What people are shown of it is worked out only
+when somebody reads the feed; until then the feed keeps the entry, which is why an entry that has
+ended holds neither worker nor connection, and no more of a target than `MAX_KEPT_TARGET_BYTES`.
 """
 
+import os
 import re
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from addons.feed import DecisionEvent, DecisionFeed
 from addons.pool import Lease
-from classifier.contracts import Classification, Label, RequestView
+from addons.routing import client_block, client_headers
+from classifier.contracts import Classification, Label
 from classifier.redaction import shown_path
 
 SHOWN_METHOD = re.compile("[A-Z]{1,16}(?:-[A-Z]{1,16})?")
 """Anything can stand where a method is expected, a secret as well: the rest is not shown."""
+
+MAX_KEPT_TARGET_BYTES = 256
+"""A longer target is redacted when its request ends, which makes it short."""
+
+_IDS_AT_ONCE = 128
+_ID_BYTES = 16
 
 
 class Failure(StrEnum):
@@ -31,37 +40,98 @@ class Failure(StrEnum):
 
 @dataclass(slots=True)
 class Active:
-    """A request that was labelled and has not ended.
+    """A request that was labelled: under way, or ended and remembered by the feed.
 
     Attributes:
-        arrived_at: Seconds since the epoch, for people.
-        arrived: Monotonic seconds when the request was whole.
+        method: As it came.
+        target: As it came; b"" if the request has ended and `shown` stands for it.
+        labelled_at: Seconds since the epoch when it had its label, for people.
+        arrived: Monotonic seconds when it was whole.
         decided: Monotonic seconds when it had its label.
-        lease: The worker that has it now; None before there is one.
+        lease: The worker that has it now; None before there is one, and when it has ended.
+        ended: Monotonic seconds; None while it is under way.
+        status: What the client got; None if it got no answer.
+        failure: Why it did not end well.
+        served_by: The pool, and the name of the worker, that had it last.
+        shown: The target of which too much would be kept, redacted.
     """
 
     decision_id: str
-    method: str
-    path: str
+    method: bytes
+    target: bytes
     classification: Classification
-    arrived_at: float
+    labelled_at: float
     arrived: float
     decided: float
     lease: Lease | None = None
-
-    @property
-    def pool(self) -> Label:
-        """The pool that serves the request: after a spill not the label's own."""
-        return self.classification.label if self.lease is None else self.lease.pool.label
+    ended: float | None = None
+    status: int | None = None
+    failure: Failure | None = None
+    served_by: tuple[Label, str] | None = None
+    shown: str = ""
 
     def client_headers(self) -> tuple[tuple[str, str], ...]:
         """What the client is told about the decision."""
+        return client_headers(self.classification, self.decision_id)
+
+    def client_block(self) -> bytes:
+        """The same as lines of a head."""
+        return client_block(self.classification, self.decision_id)
+
+    def end(self, ended: float, status: int | None, failure: Failure | None) -> Label:
+        """It ended at `ended`, in monotonic seconds; return the pool that had it last."""
+        lease = self.lease
+        if lease is None:
+            pool, worker = self.classification.label, ""
+        else:
+            pool, worker = lease.pool.label, lease.worker.name
+        self.ended, self.status, self.failure = ended, status, failure
+        # A lease holds a pool, and that all that ever served it.
+        self.lease, self.served_by = None, (pool, worker)
+        if len(self.target) > MAX_KEPT_TARGET_BYTES:
+            self.target, self.shown = b"", _shown_target(self.target)
+        return pool
+
+    def event(self) -> DecisionEvent:
+        """What people are shown of it."""
         decided = self.classification
-        return (
-            ("x-slb-label", decided.label),
-            ("x-slb-source", decided.source.value),
-            ("x-slb-decision-id", self.decision_id),
+        ended = self.decided if self.ended is None else self.ended
+        pool, worker = self.served_by or (decided.label, "")
+        return DecisionEvent(
+            id=self.decision_id,
+            time=round(self.labelled_at - (self.decided - self.arrived), 3),
+            method=_shown_method(self.method),
+            path=self.shown or _shown_target(self.target),
+            label=str(decided.label),
+            source=str(decided.source),
+            cached=decided.cached,
+            confidence=round(decided.confidence, 4),
+            reason=decided.reason,
+            pool=str(pool),
+            worker=worker,
+            status=self.status,
+            classify_ms=round((self.decided - self.arrived) * 1000, 3),
+            total_ms=round((ended - self.arrived) * 1000, 3),
+            error=None if self.failure is None else str(self.failure),
         )
+
+
+def _shown_method(method: bytes) -> str:
+    shown = method.decode("latin-1").upper()
+    return shown if SHOWN_METHOD.fullmatch(shown) else "OTHER"
+
+
+def _shown_target(target: bytes) -> str:
+    return shown_path(target.decode("utf-8", "surrogateescape"))
+
+
+def decision_ids() -> Iterator[str]:
+    """Random ids of 32 hexadecimal digits; the system is asked for many at once."""
+    digits = _ID_BYTES * 2
+    while True:
+        drawn = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        for start in range(0, len(drawn), digits):
+            yield drawn[start : start + digits]
 
 
 class Observer(Protocol):
@@ -99,24 +169,21 @@ class Ledger:
         self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
-        self._active: dict[str, Active] = {}
+        self._ids = decision_ids()
+        self._under_way = 0
 
     def __len__(self) -> int:
-        return len(self._active)
+        return self._under_way
 
-    def open(self, view: RequestView, classification: Classification, arrived: float) -> Active:
+    def open(
+        self, method: bytes, target: bytes, classification: Classification, arrived: float
+    ) -> Active:
         """Enter a request that has just been labelled; it arrived at `arrived` (monotonic)."""
         now = self._clock()
         active = Active(
-            decision_id=uuid.uuid4().hex,
-            method=view.method if SHOWN_METHOD.fullmatch(view.method) else "OTHER",
-            path=view.path,
-            classification=classification,
-            arrived_at=self._wall_clock() - (now - arrived),
-            arrived=arrived,
-            decided=now,
+            next(self._ids), method, target, classification, self._wall_clock(), arrived, now
         )
-        self._active[active.decision_id] = active
+        self._under_way += 1
         self._observer.decided(classification, now - arrived)
         return active
 
@@ -128,37 +195,15 @@ class Ledger:
             status: What the client got; None if it got no answer.
             failure: Why it did not end well.
         """
-        if self._active.pop(active.decision_id, None) is None:
+        if active.ended is not None:
             return
+        self._under_way -= 1
         ended = self._clock()
-        whole = failure is not Failure.CLIENT_DISCONNECTED
+        pool = active.end(ended, status, failure)
         self._observer.finished(
             active.classification.label,
-            active.pool,
-            status if whole else None,
+            pool,
+            None if failure is Failure.CLIENT_DISCONNECTED else status,
             ended - active.arrived,
         )
-        self.feed.publish(_event(active, status, failure, ended))
-
-
-def _event(
-    active: Active, status: int | None, failure: Failure | None, ended: float
-) -> DecisionEvent:
-    decided = active.classification
-    return DecisionEvent(
-        id=active.decision_id,
-        time=round(active.arrived_at, 3),
-        method=active.method,
-        path=shown_path(active.path),
-        label=str(decided.label),
-        source=str(decided.source),
-        cached=decided.cached,
-        confidence=round(decided.confidence, 4),
-        reason=decided.reason,
-        pool=str(active.pool),
-        worker="" if active.lease is None else active.lease.worker.name,
-        status=status,
-        classify_ms=round((active.decided - active.arrived) * 1000, 3),
-        total_ms=round((ended - active.arrived) * 1000, 3),
-        error=None if failure is None else str(failure),
-    )
+        self.feed.publish(active)

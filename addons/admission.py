@@ -84,6 +84,10 @@ class Admission:
         own = {label: tuple(pool.label for pool in pools) for label, pools in self._routes.items()}
         return {**own, **{label: own[owner] for label, owner in self._policy.shares.items()}}
 
+    def lease_now(self, label: Label) -> Lease | None:
+        """Take a worker of the label's own pool if one is free; else `lease` knows what to do."""
+        return self._route_of(label)[0].lease()
+
     async def lease(self, label: Label, exclude: Collection[Worker] = ()) -> Lease | Rejection:
         """Take a worker for a request, or refuse it.
 

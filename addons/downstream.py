@@ -33,6 +33,8 @@ LINGER_SECONDS = 1.0
 PIPELINED_BYTES = 65_536
 WRITE_BUFFER_BYTES = 65_536
 UNKNOWN = -1
+NO_BODY = http1.LengthBody(0)
+"""Shared: nothing is ever fed to it."""
 LOOK_SECONDS = 1.0
 TCP_CLOSE = b"\x07"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -53,6 +55,11 @@ class RequestBody:
         trailers: Fields after a chunked body.
     """
 
+    __slots__ = (
+        "_decoder", "_kept", "_limit", "_max_bytes", "_on_end", "_read_more", "_sink", "_waiter",
+        "done", "failure", "replayable", "size",
+    )  # fmt: skip
+
     def __init__(
         self, head: http1.RequestHead, max_bytes: int, read_more: Callable[[bool], None]
     ) -> None:
@@ -63,7 +70,7 @@ class RequestBody:
             max_bytes: Longest body taken.
             read_more: Told whether more of it is wanted now.
         """
-        self._decoder = http1.request_body(head)
+        self._decoder = http1.request_body(head) if head.has_body else NO_BODY
         self._max_bytes = max_bytes
         self._read_more = read_more
         self._kept: list[bytes] = []
@@ -195,6 +202,13 @@ class ClientConnection(asyncio.Protocol):
         deadline: Until when the client has to do something, in monotonic seconds.
     """
 
+    __slots__ = (
+        "__weakref__", "_body", "_clients", "_head", "_idle_deadline", "_idle_since",
+        "_on_closed", "_reading", "_scanned", "_sink", "_task", "_unread", "_waits_to_write",
+        "_window_from", "_written", "_written_before", "closed", "deadline", "on_left",
+        "on_writable", "owner", "peer", "state", "transport", "writable",
+    )  # fmt: skip
+
     transport: asyncio.Transport
 
     def __init__(self, clients: "Clients", peer: Peer, on_closed: Callable[[], None]) -> None:
@@ -218,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0
         self._head: http1.RequestHead | None = None
         self._body: RequestBody | None = None
-        self._next: asyncio.Future[None] | None = None
+        self.on_left: Callable[[], None] | None = None
+        self._waits_to_write = False
         self._task: asyncio.Task[None] | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._reading = True
@@ -228,6 +243,10 @@ class ClientConnection(asyncio.Protocol):
         self._idle_deadline = NEVER
 
     # What an exchange does with it
+
+    def introduce(self) -> object:
+        """What the owner of the listener knows it by."""
+        return self.owner
 
     @property
     def draining(self) -> bool:
@@ -285,6 +304,9 @@ class ClientConnection(asyncio.Protocol):
         self._clients.leave(self)
         if self._task is not None:
             self._task.cancel()
+        left, self.on_left = self.on_left, None
+        if left is not None:
+            left()
 
     # What asyncio does with it
 
@@ -306,7 +328,6 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = time.monotonic() + self._clients.limits.head_seconds
         if self._clients.draining:
             self.drain()
-        self._task = self._clients.spawn(self._serve())
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -316,10 +337,6 @@ class ClientConnection(asyncio.Protocol):
             if self._sink is not None:
                 self._sink(data)
         elif self.state is not State.CLOSING:
-            if self.state is State.IDLE:
-                self.state = State.HEAD
-                self._idle_deadline = self.deadline
-                self.deadline = time.monotonic() + self._clients.limits.head_seconds
             self._unread += data
             self._read_head()
 
@@ -345,7 +362,6 @@ class ClientConnection(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self.writable = True
-        self._wake()
         if self.state is State.CLOSING:
             self._window_from = UNKNOWN
             self.deadline = time.monotonic()
@@ -353,69 +369,85 @@ class ClientConnection(asyncio.Protocol):
             self._start_window()
         if self.on_writable is not None:
             self.on_writable(True)
+        if self._waits_to_write and not self.closed:
+            self._waits_to_write = False
+            self._become_idle()
 
     # Requests, one after the other
 
-    async def _serve(self) -> None:
+    def run(self, work: Coroutine[Any, Any, bool]) -> None:
+        """Serve the request, or the rest of it, in a task of its own.
+
+        Args:
+            work: Serves it; the answer is whether the connection may bring another.
+        """
+        if self.closed:
+            work.close()
+            return
+        task = self._clients.spawn(self._run(work))
+        # Where it could be done at once, another request may have begun already.
+        if not task.done():
+            self._task = task
+
+    async def _run(self, work: Coroutine[Any, Any, bool]) -> None:
         try:
-            while await self._next_request():
-                head, body = self._head, self._body
-                if head is None or body is None:
-                    break
-                keep_alive = await self._clients.serve(self, head, body)
-                if not keep_alive or not body.done or self.closed:
-                    break
-                await self._until_writable()
-                self._become_idle(body)
-            self._finish()
+            keep_alive = await work
         except asyncio.CancelledError:
             # The client has left; whoever served it has cleaned up.
             self.abort()
         except Exception as exc:
             # Supervisor: nobody awaits this task, and the client must not wait for nothing.
-            logger.error("a client connection failed: %s", failure_text(exc))
-            if self._written == self._written_before:
-                self._refuse(INTERNAL_ERROR)
-            # Else the answer is out, or broken off already.
+            self._task = None
+            self._end_badly(exc)
+        else:
+            self._task = None
+            self.ended(keep_alive=keep_alive)
+
+    def _end_badly(self, error: Exception) -> None:
+        logger.error("a client connection failed: %s", failure_text(error))
+        if self._written == self._written_before:
+            self._refuse(INTERNAL_ERROR)
+        # Else the answer is out, or broken off already.
+        self._finish()
+
+    def ended(self, *, keep_alive: bool) -> None:
+        """The request has been served.
+
+        Args:
+            keep_alive: Whether the connection may bring another.
+        """
+        self.on_left = None
+        if not keep_alive or self._body is None or not self._body.done or self.closed:
             self._finish()
+        elif self.writable:
+            self._become_idle()
+        else:
+            # Take no further request from a client that does not take the answers.
+            self._waits_to_write = True
 
-    async def _until_writable(self) -> None:
-        """Take no further request from a client that does not take the answers."""
-        while not self.writable and not self.closed:
-            await self._woken()
-
-    async def _next_request(self) -> bool:
-        """Wait for a request; False if there will be none."""
-        while self._head is None:
-            if self.state is State.CLOSING or self.closed:
-                return False
-            await self._woken()
-        return True
-
-    async def _woken(self) -> None:
-        """Wait until something has changed that the task of this connection waits for."""
-        self._next = asyncio.get_running_loop().create_future()
-        await self._next
-
-    def _wake(self) -> None:
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
-
-    def _become_idle(self, body: RequestBody) -> None:
+    def _become_idle(self) -> None:
+        rest = self._body.rest if self._body is not None else b""
         self._head = self._body = None
         self.state = State.IDLE
-        self._idle_since = time.monotonic()
+        self._idle_since = now = time.monotonic()
         limits = self._clients.limits
         # What it has not taken yet is only counted if it is still there by then.
         self._window_from = UNKNOWN
-        self.deadline = self._idle_since + min(limits.keepalive_seconds, self._window_seconds())
+        self.deadline = now + min(limits.keepalive_seconds, limits.progress_seconds / 2)
         if self._clients.draining:
             self.drain()
-        self.read_more(True)
-        self._unread = body.rest + self._unread
+        if not self._reading:
+            self.read_more(True)
         self._scanned = 0
-        if self._unread:
-            self.data_received(b"")
+        if rest or self._unread:
+            self._unread = rest + self._unread
+            # Not at once: a row of requests that are all refused would be a tower of calls.
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Read the request that had come before the one ahead of it was served."""
+        if self.state is State.IDLE and self._unread and not self.closed:
+            self._read_head()
 
     def _read_head(self) -> None:
         if self._unread.startswith(b"\r\n"):
@@ -423,10 +455,15 @@ class ClientConnection(asyncio.Protocol):
             self._unread, self._scanned = self._unread[2:], 0
             if not self._unread and self._idle_since is not None:
                 # No request has begun.
-                self.state = State.IDLE
-                self.deadline = self._idle_deadline
+                if self.state is State.HEAD:
+                    self.state = State.IDLE
+                    self.deadline = self._idle_deadline
                 return
         end = self._unread.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        if end < 0 and self.state is State.IDLE:
+            self.state = State.HEAD
+            self._idle_deadline = self.deadline
+            self.deadline = time.monotonic() + self._clients.limits.head_seconds
         try:
             head = self._parse_head(end)
         except http1.ProtocolError as exc:
@@ -442,7 +479,8 @@ class ClientConnection(asyncio.Protocol):
                 431, "headers_too_large", f"the head is longer than {limits.head_bytes} bytes"
             )
         if end >= 0:
-            return http1.parse_request_head(self._unread[:end], limits.head_fields)
+            memory = self._clients.memory
+            return http1.parse_request_head(self._unread[:end], limits.head_fields, memory)
         http1.check_partial_head(self._unread, self._scanned)
         self._scanned = len(self._unread)
         return None
@@ -458,7 +496,14 @@ class ClientConnection(asyncio.Protocol):
             self._take_body(data)
         if not self._body.done:
             self._start_window()
-        self._wake()
+        try:
+            work = self._clients.serve(self, head, self._body)
+        except Exception as exc:
+            # Supervisor: asyncio would break the connection off without an answer.
+            self._end_badly(exc)
+            return
+        if work is not None:
+            self.run(work)
 
     def _take_body(self, data: bytes) -> None:
         body = self._body
@@ -491,7 +536,6 @@ class ClientConnection(asyncio.Protocol):
             return
         self.state = State.CLOSING
         self._unread = b""
-        self._wake()
         self.read_more(True)
         self._window_from = UNKNOWN
         if self.transport.can_write_eof():
@@ -601,8 +645,11 @@ def refusal_of(error: http1.ProtocolError) -> Rejection:
     return Rejection(error.status, error.code, message)
 
 
-type Serve = Callable[[ClientConnection, http1.RequestHead, RequestBody], Coroutine[Any, Any, bool]]
-"""Serves one request; the answer is whether the connection may bring another."""
+type Serve = Callable[
+    [ClientConnection, http1.RequestHead, RequestBody], Coroutine[Any, Any, bool] | None
+]
+"""Serves one request: by a coroutine, whose answer is whether the connection may bring another; or
+at once and by callbacks (None), at the end of which it calls `ended`."""
 
 
 class Connected(Expiring, Protocol):
@@ -637,7 +684,8 @@ class Clients:
             serve: Serves a request.
             refused: Told of each request that is refused before it is served.
         """
-        self.limits = limits
+        self._limits = limits
+        self.memory = http1.Memory()
         self.serve = serve
         self.refused = refused
         self.draining = False
@@ -650,9 +698,23 @@ class Clients:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start the task of one connection, which holds on to it."""
-        return asyncio.get_running_loop().create_task(work, name="client connection")
+    @property
+    def limits(self) -> Limits:
+        """Bounds in force."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        if limits != self._limits:
+            # What was within the old bounds may not be within these.
+            self.memory = http1.Memory()
+        self._limits = limits
+
+    @staticmethod
+    def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start the task of one connection at once; the loop holds on to it, and so does it."""
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(work, loop=loop, name="client connection", eager_start=True)
 
     def enter(self, connection: Connected) -> Rejection | None:
         """Count a connection in; the answer is why it may not stay."""

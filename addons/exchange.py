@@ -12,8 +12,10 @@ import base64
 import hashlib
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from addons import http1
 from addons.accounting import Active, Failure, Ledger
@@ -25,6 +27,7 @@ from addons.downstream import CONTINUE, ClientConnection, RequestBody, refusal_o
 from addons.failover import RetryBudget
 from addons.forwarding import (
     client_head,
+    counted_head,
     interim_head,
     passing_trailers,
     switching_head,
@@ -40,10 +43,18 @@ from addons.routing import (
     NO_WORKER,
     Rejection,
     error_response,
-    route_headers,
+    route_block,
 )
-from addons.upstream import Fault, UpstreamConnection, UpstreamError, UpstreamPool
+from addons.upstream import (
+    Answer,
+    Fault,
+    TakeEnd,
+    UpstreamConnection,
+    UpstreamError,
+    UpstreamPool,
+)
 from classifier.contracts import SEMANTIC_HEADERS, Classification, RequestView
+from classifier.keys import head_key, with_body
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +64,19 @@ IDEMPOTENT = frozenset({
 """Methods of which two executions are as good as one (RFC 9110, section 9.2.2)."""
 
 MAX_STALE_TRIES = 2
+JOINED_BYTES = 65_536
+"""A body up to this long is copied behind its head: cheaper than another call of the system."""
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-_SEMANTIC = {name.encode(): name for name in SEMANTIC_HEADERS}
+_SEMANTIC = frozenset(name.encode() for name in SEMANTIC_HEADERS)
 
 
 class Labels(Protocol):
     """Where labels come from."""
+
+    def known(self, key: bytes) -> Classification | None:
+        """What can be told at once of a request with this fingerprint."""
+        ...
 
     async def classify(self, view: RequestView) -> Classification:
         """The label of a request; always answers, never raises."""
@@ -114,7 +131,34 @@ FAULT_ANSWERS = {
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer.
+
+    Served at once and by callbacks where nothing but the worker has to be waited for: its label is
+    known, a worker is free, and a connection to it is idle. Anything else, and whatever goes wrong
+    on that way, is a coroutine's, which goes the same steps.
+    """
+
+    # Most stay as they are, and cost nothing here.
+    active: Active | None = None
+    lease: Lease | None = None
+    _connection: UpstreamConnection | None = None
+    _reusable: UpstreamConnection | None = None
+    _outcome = Outcome.ABANDONED
+    _failure: Failure | None = None
+    _status: int | None = None
+    _stale_tries = 0
+    _fresh = False
+    _tries = 0
+    _over = False
+    # Of the answer
+    _answer_head: http1.ResponseHead | None = None
+    _corked = False
+    _begun = False
+    _chunked = False
+    _bodiless = False
+    _relayed = False
+    _relay_error: UpstreamError | None = None
+    _on_relayed: TakeEnd
 
     def __init__(
         self,
@@ -123,54 +167,62 @@ class Exchange:
         head: http1.RequestHead,
         body: RequestBody,
     ) -> None:
-        """An exchange that `run` runs."""
+        """An exchange that `begin` or `run` serves."""
         self.head = head
         self.body = body
         self.client = client
-        self.deadline = NEVER
-        self.active: Active | None = None
-        self.lease: Lease | None = None
         self._backend = backend
-        self._connection: UpstreamConnection | None = None
-        self._reusable: UpstreamConnection | None = None
-        self._outcome = Outcome.ABANDONED
-        self._failure: Failure | None = None
-        self._status: int | None = None
-        self._stale_tries = 0
-        self._fresh = False
-        self._tries = 0
-        self._over = False
-        # Of the answer
         self._pending: list[bytes] = []
-        self._corked = False
-        self._begun = False
-        self._chunked = False
-        self._bodiless = False
         self._client_method = head.method
         self._can_keep_alive = head.keep_alive
+        self.deadline = NEVER
+
+    def begin(self) -> Coroutine[Any, Any, bool] | None:
+        """Serve the request at once, or else by the coroutine that is returned."""
+        self._watch()
+        try:
+            if not self._ask_now():
+                return self.run()
+        except Exception as exc:
+            self._fail(exc)
+            self._end()
+        return None
 
     async def run(self) -> bool:
         """Serve the request; the answer is whether its connection may bring another."""
+        self._watch()
+        return await self._run(self._serve())
+
+    def _watch(self) -> None:
         self.deadline = time.monotonic() + self._backend.bounds.total_seconds
         self._backend.deadlines.add(self)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> bool:
         try:
-            await self._serve()
-        except RejectedError as exc:
-            self._reject(exc.rejection, Failure.REJECTED)
-        except http1.ProtocolError as exc:
-            self._reject(refusal_of(exc), Failure.CLIENT_FAULT)
-        except UpstreamError as exc:
-            self._reject(FAULT_ANSWERS[exc.fault], Failure.WORKER_FAILED)
+            await work
         except asyncio.CancelledError:
             self._failure = Failure.CLIENT_DISCONNECTED
             raise
         except Exception as exc:
-            # Supervisor: an error of ours must neither hang the client nor send the request astray.
-            logger.error("serving a request failed: %s", failure_text(exc))
-            self._reject(INTERNAL_ERROR, Failure.INTERNAL)
+            self._fail(exc)
         finally:
             self._close()
         return self._can_keep_alive and self.body.done
+
+    def _fail(self, error: Exception) -> None:
+        """Answer for what went wrong."""
+        match error:
+            case RejectedError():
+                self._reject(error.rejection, Failure.REJECTED)
+            case http1.ProtocolError():
+                self._reject(refusal_of(error), Failure.CLIENT_FAULT)
+            case UpstreamError():
+                self._reject(FAULT_ANSWERS[error.fault], Failure.WORKER_FAILED)
+            case _:
+                # Supervisor: an error of ours must neither hang the client nor send the request
+                # astray.
+                logger.error("serving a request failed: %s", failure_text(error))
+                self._reject(INTERNAL_ERROR, Failure.INTERNAL)
 
     def expire(self, now: float) -> None:
         """The time for the whole exchange is over."""
@@ -186,12 +238,86 @@ class Exchange:
         elif self._connection is not None:
             self._connection.fail(Fault.TIMEOUT)
 
+    # At once, and by callbacks
+
+    def _ask_now(self) -> bool:
+        """Send the request to a worker if nothing has to be waited for.
+
+        Raises:
+            RejectedError: If it is not to be served.
+        """
+        backend = self._backend
+        if not self.body.done or backend.orders.given or self.head.upgrade:
+            return False
+        arrived = time.monotonic()
+        known = backend.labels.known(self.key())
+        if known is None:
+            return False
+        self.active = backend.ledger.open(self.head.method, self.head.target, known, arrived)
+        lease = backend.admission.lease_now(known.label)
+        if lease is None:
+            return False
+        backend.budget.on_request()
+        self._hold(lease)
+        connection = backend.upstreams.take(lease.worker)
+        if connection is None:
+            return False
+        self._connection = connection
+        self.client.on_left = self._client_left
+        connection.begin(self.head, self._interim, self._answered)
+        self._send(connection)
+        return True
+
+    def _answered(self, answer: Answer) -> None:
+        """The head of the answer has come, or never will."""
+        connection = self._connection
+        if isinstance(answer, UpstreamError):
+            self._go_on(self._ask(answer))
+        elif connection is None or answer.status == 101:  # noqa: PLR2004 - nobody asked for it
+            self._go_on(self._ask(UpstreamError(Fault.BAD_ANSWER)))
+        else:
+            try:
+                self._start_relay(connection, answer, answer, self._ended)
+            except Exception as exc:
+                self._fail(exc)
+                self._end()
+
+    def _ended(self, error: UpstreamError | None) -> None:
+        """The body of the answer has ended, or broken off."""
+        if error is not None:
+            self._go_on(self._ask(error))
+            return
+        try:
+            if (connection := self._connection) is not None and self._answer_head is not None:
+                self._finish_answer(connection)
+                self._judge(connection, self._answer_head)
+        except Exception as exc:
+            self._fail(exc)
+        self._end()
+
+    def _client_left(self) -> None:
+        self._failure = Failure.CLIENT_DISCONNECTED
+        self._close()
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Leave the rest to a coroutine."""
+        self.client.on_left = None
+        self.client.run(self._run(work))
+
+    def _end(self) -> None:
+        """Close, and have the connection go on."""
+        self._close()
+        self.client.ended(keep_alive=self._can_keep_alive and self.body.done)
+
     # Phases
 
     async def _serve(self) -> None:
         arrived = await self._read(self._backend.bounds.classify_body_bytes)
-        classification = await self._label(self.view(), arrived)
-        await self._lease(classification)
+        # Some of it may have been done at once.
+        if self.active is None:
+            await self._label(self.view(), arrived)
+        if self.lease is None and self.active is not None:
+            await self._lease(self.active.classification)
         await self._ask()
 
     async def _read(self, max_bytes: int) -> float:
@@ -202,25 +328,51 @@ class Exchange:
             await self.body.collect(max_bytes)
         return time.monotonic()
 
+    def key(self) -> bytes:
+        """The request's key: what the classifier may see of it, without taking it apart."""
+        head, body = self.head, self.body
+        content_type, semantic = self._facts()
+        key = head_key(head.method, head.target, content_type, semantic)
+        if not head.has_body and body.done and not body.size:
+            return key
+        kept = body.kept()
+        length = len(kept) if body.done else head.content_length
+        limit = self._backend.bounds.classify_body_bytes
+        return with_body(
+            key,
+            kept if len(kept) <= limit else memoryview(kept)[:limit],
+            -1 if length is None else length,
+        )
+
     def view(self) -> RequestView:
         """What the classifier may see of the request."""
         head, kept = self.head, self.body.kept()
         length = len(kept) if self.body.done else head.content_length
-        content_type, semantic = "", []
-        for name, value in head.fields:
-            lower = name.lower()
-            if lower == b"content-type":
-                content_type = content_type or value.decode("latin-1")
-            elif lower in _SEMANTIC:
-                semantic.append((_SEMANTIC[lower], value.decode("utf-8", "surrogateescape")))
+        content_type, semantic = self._facts()
         return RequestView(
             method=head.method.decode("ascii").upper(),
-            path=head.target.decode("utf-8", "surrogateescape"),
-            content_type=content_type,
-            headers=tuple(sorted(semantic)),
+            path=_text(head.target),
+            content_type=_text(content_type),
+            headers=tuple(sorted((name.decode(), _text(value)) for name, value in semantic)),
             body=kept[: self._backend.bounds.classify_body_bytes],
             body_bytes=-1 if length is None else length,
         )
+
+    def _facts(self) -> tuple[bytes, http1.Fields]:
+        """What the classifier sees of the fields: content type, and those that carry meaning."""
+        known = self.head.known
+        if known is not None and known.facts is not None:
+            return known.facts
+        content_type, semantic = b"", []
+        for name, value in self.head.fields:
+            lower = name.lower()
+            if lower == b"content-type":
+                content_type = content_type or value
+            elif lower in _SEMANTIC:
+                semantic.append((lower, value))
+        if known is not None:
+            known.facts = content_type, semantic
+        return content_type, semantic
 
     def fields(self) -> http1.Fields:
         """The header fields of the request, for rules."""
@@ -237,7 +389,12 @@ class Exchange:
         if isinstance(ordered, Rejection):
             raise RejectedError(ordered)
         classification = ordered or await self._backend.labels.classify(view)
-        self.active = self._backend.ledger.open(view, classification, arrived)
+        self.active = self._backend.ledger.open(
+            view.method.encode("utf-8", "surrogateescape"),
+            view.path.encode("utf-8", "surrogateescape"),
+            classification,
+            arrived,
+        )
         return classification
 
     async def _lease(self, classification: Classification) -> None:
@@ -257,14 +414,20 @@ class Exchange:
         if self.active is not None:
             self.active.lease = lease
 
-    async def _ask(self) -> None:
+    async def _ask(self, failed: UpstreamError | None = None) -> None:
         """Try workers until one has answered, or none is left that may be tried.
+
+        Args:
+            failed: How a first try has ended that was made without this.
 
         Raises:
             UpstreamError: If there is no whole answer.
         """
         while True:
             try:
+                error, failed = failed, None
+                if error is not None:
+                    raise error
                 connection = await self._connect()
                 self._send(connection)
                 head = await connection.head()
@@ -310,11 +473,13 @@ class Exchange:
         length = len(kept) if self.head.chunked and not chunked else None
         # Before the first byte: asyncio tells only once that its buffer is full.
         connection.on_writable = body.want_more
-        connection.write(self._upstream_head(length))
-        if kept:
-            # Apart, for it may be megabytes.
-            for part in http1.chunk_parts(kept) if chunked else (kept,):
-                connection.write(part)
+        head = self._upstream_head(length)
+        if not kept:
+            connection.write(head)
+        elif len(kept) <= JOINED_BYTES and not chunked:
+            connection.write(head + kept)
+        else:
+            connection.write_parts((head, *(http1.chunk_parts(kept) if chunked else (kept,))))
         if body.done:
             self._sent(connection, chunked=chunked)
             return
@@ -330,7 +495,7 @@ class Exchange:
         return upstream_head(
             self.head,
             self.client.peer,
-            route_headers(self.active.classification),
+            route_block(self.active.classification),
             content_length=content_length,
             default_host=self.lease.worker.name,
         )
@@ -395,6 +560,10 @@ class Exchange:
             await self._tunnel(connection, head)
             return
         await self._relay(connection, head)
+        self._judge(connection, head)
+
+    def _judge(self, connection: UpstreamConnection, head: http1.ResponseHead) -> None:
+        """Note how a whole answer speaks of its worker, and whether its connection can be kept."""
         self._outcome = Outcome.SERVER_ERROR if head.status >= 500 else Outcome.OK  # noqa: PLR2004
         if self.body.done and connection.reusable(head):
             self._reusable, self._connection = connection, None
@@ -415,22 +584,45 @@ class Exchange:
         Raises:
             UpstreamError: If it broke off.
         """
-        shown = shown or head
+        told: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
+        self._start_relay(connection, head, shown or head, partial(_tell, told))
+        if (error := await told) is not None:
+            raise error
+        self._finish_answer(connection)
+
+    def _start_relay(
+        self,
+        connection: UpstreamConnection,
+        head: http1.ResponseHead,
+        shown: http1.ResponseHead,
+        on_relayed: TakeEnd,
+    ) -> None:
+        """Begin to hand the answer on; `on_relayed` is called at its end, perhaps at once."""
         self._pending = [self._start_answer(shown)]
         self._status = shown.status
-        self._corked = True
-        end = connection.relay(head, self._write)
+        self._answer_head, self._on_relayed = head, on_relayed
+        self._relayed, self._corked = False, True
+        connection.relay_to(head, self._write, self._relay_ended)
         self._corked = False
-        if not end.done():
-            # Where the end is not announced, the head alone may be news (server-sent events).
-            if self._chunked or shown.content_length is None or len(self._pending) > 1:
-                self._flush()
-            self.client.on_writable = self._pace
-            self._pace(self.client.writable)
-        error = await end
+        if self._relayed:
+            on_relayed(self._relay_error)
+            return
+        # Where the end is not announced, the head alone may be news (server-sent events).
+        if self._chunked or shown.content_length is None or len(self._pending) > 1:
+            self._flush()
+        self.client.on_writable = self._pace
+        if not self.client.writable:
+            self._pace(False)
+
+    def _relay_ended(self, error: UpstreamError | None) -> None:
+        if self._corked:
+            self._relayed, self._relay_error = True, error
+        else:
+            self._on_relayed(error)
+
+    def _finish_answer(self, connection: UpstreamConnection) -> None:
+        """Send what is left of the answer."""
         self.client.on_writable = None
-        if error is not None:
-            raise error
         self._end_body()
         if self._chunked:
             self._pending.append(http1.last_chunk(passing_trailers(connection.trailers)))
@@ -439,6 +631,11 @@ class Exchange:
     def _start_answer(self, head: http1.ResponseHead) -> bytes:
         """The head that the client gets; sets how the body goes out."""
         keep_alive = self._may_keep_alive()
+        counted = head.content_length is not None and head.status not in http1.NO_CONTENT
+        if counted and keep_alive and self.head.minor:
+            self._bodiless = self._client_method == b"HEAD"
+            self._chunked = False
+            return counted_head(head, self._told())
         self._bodiless = self._client_method == b"HEAD" or head.status in http1.NO_CONTENT
         framing = self._framing(head)
         self._chunked = not self._bodiless and (b"Transfer-Encoding", b"chunked") in framing
@@ -462,10 +659,11 @@ class Exchange:
         told = head.chunked if self._bodiless else True
         return [(b"Transfer-Encoding", b"chunked")] if told and self.head.minor else []
 
-    def _told(self) -> tuple[tuple[str, str], ...]:
+    def _told(self) -> bytes:
+        """What the client is told about the decision: header lines."""
         if not self._backend.bounds.client_headers or self.active is None:
-            return ()
-        return self.active.client_headers()
+            return b""
+        return self.active.client_block()
 
     def _write(self, payload: bytes) -> None:
         if self._bodiless:
@@ -480,8 +678,8 @@ class Exchange:
     def _flush(self) -> None:
         if self._pending:
             self._begun = True
-            self.client.write(b"".join(self._pending))
-            self._pending = []
+            pending, self._pending = self._pending, []
+            self.client.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     def _pace(self, writable: bool) -> None:
         if self._connection is not None:
@@ -528,7 +726,7 @@ class Exchange:
         if not self.body.done:
             self.body.stop_streaming()
         if self._connection is not None:
-            self._connection.abort()
+            self._connection.drop()
             self._connection = None
         self._pending = []
 
@@ -548,6 +746,16 @@ class Exchange:
             logger.error("closing an exchange failed: %s", failure_text(exc))
             if self._reusable is not None:
                 self._reusable.abort()
+
+
+def _text(octets: bytes) -> str:
+    """HTTP's own text, which may be any bytes."""
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _tell(told: "asyncio.Future[UpstreamError | None]", error: UpstreamError | None) -> None:
+    if not told.done():
+        told.set_result(error)
 
 
 def outcome_of(error: UpstreamError) -> Outcome:

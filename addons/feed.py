@@ -5,7 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 SUBSCRIBER_BACKLOG = 256
 MAX_SUBSCRIBERS = 64
@@ -50,34 +50,51 @@ class DecisionEvent:
         return asdict(self)
 
 
+class Finished(Protocol):
+    """A request that has ended, as the feed keeps it.
+
+    Attributes:
+        decision_id: The id of its event.
+    """
+
+    decision_id: str
+
+    def event(self) -> DecisionEvent:
+        """What is shown of it; the same each time."""
+        ...
+
+
 class DecisionFeed:
     """Remembers the last decisions and hands new ones to subscribers.
 
+    Most requests are forgotten before anybody asks: an event is made only when it is read.
     A subscriber that does not keep up loses its oldest events, never delays the proxy.
     """
 
     def __init__(self, history: int) -> None:
         """A feed that remembers `history` decisions."""
-        self._recent: deque[DecisionEvent] = deque(maxlen=history)
+        self._recent: deque[Finished] = deque(maxlen=history)
         self._subscribers: set[asyncio.Queue[DecisionEvent]] = set()
 
-    def publish(self, event: DecisionEvent) -> None:
-        """Remember an event and hand it on."""
-        self._recent.append(event)
-        for queue in self._subscribers:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(event)
+    def publish(self, finished: Finished) -> None:
+        """Remember a request that has ended and hand its event on."""
+        self._recent.append(finished)
+        if self._subscribers:
+            event = finished.event()
+            for queue in self._subscribers:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(event)
 
     def recent(self, limit: int, after_id: str | None = None) -> list[DecisionEvent]:
         """The last `limit` decisions, oldest first; with a known `after_id` only those since."""
-        events = list(self._recent)
+        kept = list(self._recent)
         if after_id is not None:
-            for index in range(len(events) - 1, -1, -1):
-                if events[index].id == after_id:
-                    events = events[index + 1 :]
+            for index in range(len(kept) - 1, -1, -1):
+                if kept[index].decision_id == after_id:
+                    kept = kept[index + 1 :]
                     break
-        return events[-limit:] if limit > 0 else []
+        return [one.event() for one in kept[-limit:]] if limit > 0 else []
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[DecisionEvent]]:

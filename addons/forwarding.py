@@ -10,11 +10,14 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from addons.http1 import Fields, RequestHead, ResponseHead, is_well_formed, serialise
+from addons.http1 import Fields, RequestHead, ResponseHead, field_lines, is_well_formed, serialise
 from addons.routing import RESERVED_PREFIX, RESERVED_REQUEST_HEADERS
 
 VIA = b"1.1 slb"
+MAX_KNOWN_NAMES = 2_048
+MAX_KNOWN_NAME_BYTES = 64
 
 HOP_BY_HOP = frozenset({
     b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
@@ -98,7 +101,7 @@ def is_trusted(address: str, networks: Iterable[Network]) -> bool:
 def upstream_head(
     head: RequestHead,
     peer: Peer,
-    route_headers: Iterable[tuple[str, str]],
+    route_block: bytes,
     *,
     content_length: int | None,
     default_host: str,
@@ -108,10 +111,34 @@ def upstream_head(
     Args:
         head: The client's.
         peer: Who the client is.
-        route_headers: What the worker is told about the decision.
+        route_block: What the worker is told about the decision: header lines, each with its CRLF.
         content_length: Length of the body if it is not sent as it was announced.
         default_host: Host for an HTTP/1.0 request that has none.
     """
+    passed = _passed_block(head, peer, content_length, default_host)
+    return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, head.target, passed, route_block)
+
+
+def _passed_block(
+    head: RequestHead, peer: Peer, content_length: int | None, default_host: str
+) -> bytes:
+    """The fields that pass, and what is said of the client; for a known head as it was before."""
+    known = head.known
+    if known is None or content_length is not None:
+        return _work_out_block(head, peer, content_length, default_host)
+    depends_on = (peer.chain, peer.trusted, head.host, head.content_length, head.chunked)
+    passed = known.passed
+    if passed is not None and passed[0] == depends_on:
+        return passed[1]
+    block = _work_out_block(head, peer, None, default_host)
+    if head.host and not head.upgrade:
+        known.passed = (depends_on, block)
+    return block
+
+
+def _work_out_block(
+    head: RequestHead, peer: Peer, content_length: int | None, default_host: str
+) -> bytes:
     host = head.host or default_host.encode()
     length = head.content_length if content_length is None else content_length
     fields, before, via = _passing_fields(head, host, length)
@@ -119,17 +146,16 @@ def upstream_head(
         fields.append((b"Transfer-Encoding", b"chunked"))
     fields += _forwarded(peer, host, before if peer.trusted else {})
     fields.append((b"Via", b", ".join((*via, VIA))))
-    fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in route_headers]
     if head.is_websocket:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-    return serialise(b"%b %b HTTP/1.1" % (head.method, head.target), fields)
+    return field_lines(fields)
 
 
 def _passing_fields(
     head: RequestHead, host: bytes, length: int | None
 ) -> tuple[Fields, dict[bytes, bytes], list[bytes]]:
     """The client's fields in their order, and apart from them what was said of forwarding."""
-    dropped = _REQUEST_DROPPED if not head.connection else _REQUEST_DROPPED | head.connection
+    nominated = head.connection
     fields: Fields = []
     before: dict[bytes, bytes] = {}
     via: list[bytes] = []
@@ -137,19 +163,52 @@ def _passing_fields(
     if length is not None:
         missing[b"content-length"] = b"%d" % length
     for name, value in head.fields:
+        way = _WAYS.get(name) or _way_of(name)
+        if way is _Way.PASSES and not nominated:
+            fields.append((name, value))
+            continue
         lower = name.lower()
         if lower in missing:
             fields.append((name, missing.pop(lower)))
-        elif lower in dropped or lower.startswith(_RESERVED_PREFIX) or _is_disguised(lower):
+        elif way is _Way.ENDS or lower in nominated:
             continue
-        elif lower in FORWARDED:
+        elif way is _Way.FORWARDED:
             before[lower] = before[lower] + b", " + value if lower in before else value
-        elif lower == b"via":
+        elif way is _Way.VIA:
             via.append(value)
         else:
             fields.append((name, value))
     fields += [(name.title(), value) for name, value in missing.items()]
     return fields, before, via
+
+
+class _Way(Enum):
+    """What becomes of a field of a request."""
+
+    PASSES = auto()
+    ENDS = auto()
+    """Here: it is about this connection, ours, or written anew."""
+    FORWARDED = auto()
+    VIA = auto()
+
+
+_WAYS: dict[bytes, _Way] = {}
+"""Ways that have been worked out, by names as they were sent; bounded."""
+
+
+def _way_of(name: bytes) -> _Way:
+    lower = name.lower()
+    if lower in _REQUEST_DROPPED or lower.startswith(_RESERVED_PREFIX) or _is_disguised(lower):
+        way = _Way.ENDS
+    elif lower in FORWARDED:
+        way = _Way.FORWARDED
+    else:
+        way = _Way.VIA if lower == b"via" else _Way.PASSES
+    if len(_WAYS) >= MAX_KNOWN_NAMES:
+        _WAYS.clear()
+    if len(name) <= MAX_KNOWN_NAME_BYTES:
+        _WAYS[name] = way
+    return way
 
 
 def _is_disguised(lower: bytes) -> bool:
@@ -177,7 +236,7 @@ def _extended(before: bytes | None, more: bytes) -> bytes:
 
 def client_head(
     head: ResponseHead,
-    told: Iterable[tuple[str, str]],
+    told: bytes,
     *,
     framing: Fields,
     keep_alive: bool,
@@ -186,17 +245,34 @@ def client_head(
 
     Args:
         head: The worker's.
-        told: What the client is told about the decision.
+        told: What the client is told about the decision: header lines, each with its CRLF.
         framing: How the body is sent.
         keep_alive: Whether the client may send another request.
     """
-    fields = _answer_fields(head)
-    fields.append((b"Via", VIA))
-    fields += [(name.encode(), value.encode()) for name, value in told]
-    fields += framing
-    if not keep_alive:
-        fields.append((b"Connection", b"close"))
-    return serialise(b"HTTP/1.1 %d %b" % (head.status, head.reason), fields)
+    close = b"" if keep_alive else b"Connection: close\r\n"
+    return b"%b%b%b%b\r\n" % (_answer_block(head), told, field_lines(framing), close)
+
+
+def counted_head(head: ResponseHead, told: bytes) -> bytes:
+    """The same for an answer of known length on a connection that is kept: most are so.
+
+    Args:
+        head: The worker's; it has a `content_length`.
+        told: What the client is told about the decision: header lines, each with its CRLF.
+    """
+    known = head.known
+    if known is not None and known.counted:
+        return b"%b%b\r\n" % (known.counted, told)
+    block = b"%bContent-Length: %d\r\n" % (_answer_block(head), head.content_length or 0)
+    if known is not None:
+        known.counted = block
+    return b"%b%b\r\n" % (block, told)
+
+
+def _answer_block(head: ResponseHead) -> bytes:
+    """Status line and fields of an answer that pass to the client."""
+    lines = field_lines(_answer_fields(head))
+    return b"HTTP/1.1 %d %b\r\n%bVia: %b\r\n" % (head.status, head.reason, lines, VIA)
 
 
 def interim_head(head: ResponseHead) -> bytes:
@@ -214,7 +290,7 @@ def _answer_fields(head: ResponseHead) -> Fields:
     ]
 
 
-def switching_head(head: ResponseHead, told: Iterable[tuple[str, str]]) -> bytes:
+def switching_head(head: ResponseHead, told: bytes) -> bytes:
     """The 101 that turns a client's connection into a WebSocket."""
     return client_head(
         head,

@@ -9,7 +9,7 @@ House rules:
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 type Fields = list[tuple[bytes, bytes]]
@@ -19,6 +19,9 @@ MAX_METHOD_BYTES = 32
 MAX_LENGTH_DIGITS = 18
 MAX_CHUNK_LINE_BYTES = 1_024
 MAX_TRAILER_BYTES = 8_192
+MAX_REMEMBERED_BYTES = 2_048
+MAX_REMEMBERED = 512
+MAX_SEEN = 4_096
 NO_CONTENT = frozenset({204, 304})
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -86,6 +89,7 @@ class RequestHead(Head):
         host: The one Host, or the authority of an absolute target; b"" if HTTP/1.0 has none.
         content_length: Announced body bytes; None without a Content-Length.
         connection: Lower-case tokens of the Connection fields.
+        known: What has been worked out of these very fields before.
     """
 
     method: bytes
@@ -98,6 +102,7 @@ class RequestHead(Head):
     connection: frozenset[bytes] = frozenset()
     expects_continue: bool = False
     upgrade: bytes = b""
+    known: "Known | None" = None
 
     @property
     def has_body(self) -> bool:
@@ -123,6 +128,7 @@ class ResponseHead(Head):
     Attributes:
         content_length: Announced body bytes; None without a Content-Length.
         connection: Lower-case tokens of the Connection fields.
+        known: What has been worked out of this very head before.
     """
 
     status: int
@@ -133,20 +139,85 @@ class ResponseHead(Head):
     chunked: bool = False
     connection: frozenset[bytes] = frozenset()
     upgrade: bytes = b""
+    known: "Known | None" = None
 
 
-def parse_request_head(head: bytes, max_fields: int) -> RequestHead:
+@dataclass(slots=True, eq=False)
+class Known:
+    """What has been worked out of a head that came again, byte for byte.
+
+    Attributes:
+        head: What its fields say; nobody changes it.
+        passed: The fields as they go on, and what else they depend on.
+        facts: What the classifier sees of the fields.
+        counted: Of an answer: its head as it goes on where its length is all that frames it.
+    """
+
+    head: "RequestHead | ResponseHead"
+    passed: tuple[object, bytes] | None = None
+    facts: tuple[bytes, Fields] | None = None
+    counted: bytes = b""
+
+
+class Memory:
+    """Remembers heads that come again and again, byte for byte.
+
+    On a connection that is kept, most clients send the same fields with each request, and what a
+    busy worker answers within a second bears one date. Equal bytes say the same, so nothing goes
+    unchecked. What is always new costs no more than a look: a head is remembered the second time.
+    Bounded: when it is full, it forgets all.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self._known: dict[bytes, Known] = {}
+        self._seen: set[int] = set()
+
+    def recall(self, raw: bytes) -> Known | None:
+        """What is known of these bytes."""
+        return self._known.get(raw)
+
+    def keep(self, raw: bytes, head: "RequestHead | ResponseHead") -> None:
+        """Remember what was read out of these bytes, if they have come before."""
+        if len(raw) > MAX_REMEMBERED_BYTES:
+            return
+        mark = hash(raw)
+        if mark in self._seen:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[raw] = Known(replace(head))
+            return
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen.add(mark)
+
+
+def parse_request_head(head: bytes, max_fields: int, memory: Memory | None = None) -> RequestHead:
     """Read a request's head: everything up to the empty line, without it.
 
     Args:
         head: Lines separated by CRLF.
         max_fields: Most fields taken.
+        memory: Of fields that were read before, with the same `max_fields`.
 
     Raises:
         ProtocolError: If it is not strictly valid, or asks for what is not offered here.
     """
     line, _, block = head.partition(b"\r\n")
-    return _checked(RequestHead(*_parse_request_line(line), _parse_fields(block, max_fields)))
+    method, target, minor = _parse_request_line(line)
+    known = memory.recall(block) if memory is not None else None
+    if known is not None and isinstance(said := known.head, RequestHead):
+        parsed = RequestHead(
+            method, target, minor, said.fields, said.host, said.content_length, said.chunked,
+            said.connection, said.expects_continue, said.upgrade, known,
+        )  # fmt: skip
+    else:
+        parsed = RequestHead(method, target, minor, _parse_fields(block, max_fields))
+        _read_framing(parsed)
+        if memory is not None:
+            memory.keep(block, parsed)
+    _check_request(parsed)
+    return parsed
 
 
 def make_request_head(method: bytes, target: bytes, minor: int, fields: Fields) -> RequestHead:
@@ -157,17 +228,22 @@ def make_request_head(method: bytes, target: bytes, minor: int, fields: Fields) 
     """
     if not is_well_formed(fields):
         raise bad_request("a header field is malformed")
-    return _checked(
-        RequestHead(*_parse_request_line(b"%b %b HTTP/1.%d" % (method, target, minor)), fields)
-    )
-
-
-def _checked(parsed: RequestHead) -> RequestHead:
+    line = b"%b %b HTTP/1.%d" % (method, target, minor)
+    parsed = RequestHead(*_parse_request_line(line), fields)
     _read_framing(parsed)
-    if parsed.chunked and parsed.minor == 0:
-        raise bad_request("HTTP/1.0 has no Transfer-Encoding")
-    _normalise_target(parsed)
+    _check_request(parsed)
     return parsed
+
+
+def _check_request(parsed: RequestHead) -> None:
+    if parsed.minor == 0:
+        if parsed.chunked:
+            raise bad_request("HTTP/1.0 has no Transfer-Encoding")
+        # It knows no interim answers.
+        parsed.expects_continue = False
+    if parsed.host and parsed.target.startswith(b"/") and parsed.method != b"CONNECT":
+        return
+    _normalise_target(parsed)
 
 
 def check_partial_head(head: bytes, checked: int) -> None:
@@ -201,12 +277,23 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
     return method, target, int(minor)
 
 
-def parse_response_head(head: bytes, max_fields: int) -> ResponseHead:
+def parse_response_head(head: bytes, max_fields: int, memory: Memory | None = None) -> ResponseHead:
     """Read a response's head: everything up to the empty line, without it.
+
+    Args:
+        head: Lines separated by CRLF.
+        max_fields: Most fields taken.
+        memory: Of heads that were read before, with the same `max_fields`.
 
     Raises:
         ProtocolError: If it is not strictly valid.
     """
+    known = memory.recall(head) if memory is not None else None
+    if known is not None and isinstance(said := known.head, ResponseHead):
+        return ResponseHead(
+            said.status, said.reason, said.minor, said.fields, said.content_length, said.chunked,
+            said.connection, said.upgrade, known,
+        )  # fmt: skip
     line, _, block = head.partition(b"\r\n")
     matched = _STATUS_LINE.fullmatch(line)
     if matched is None:
@@ -215,6 +302,8 @@ def parse_response_head(head: bytes, max_fields: int) -> ResponseHead:
     fields = _parse_fields(block, max_fields)
     parsed = ResponseHead(int(status), reason or b"", int(minor), fields)
     _read_framing(parsed)
+    if memory is not None:
+        memory.keep(head, parsed)
     return parsed
 
 
@@ -282,7 +371,7 @@ def _read_expect(head: RequestHead | ResponseHead, value: bytes) -> None:
         return
     if value.lower() != b"100-continue":
         raise ProtocolError(417, "expectation_failed", "only 100-continue can be expected")
-    head.expects_continue = head.minor == 1
+    head.expects_continue = True
 
 
 _READERS = {
@@ -316,9 +405,12 @@ def _normalise_target(head: RequestHead) -> None:
 
 def serialise(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A head as it goes over the wire, empty line included."""
-    lines = [start_line]
-    lines += [name + b": " + value for name, value in fields]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return start_line + b"\r\n" + field_lines(fields) + b"\r\n"
+
+
+def field_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Fields as they go over the wire, each with its CRLF."""
+    return b"".join([name + b": " + value + b"\r\n" for name, value in fields])
 
 
 def is_well_formed(fields: Fields) -> bool:
@@ -354,7 +446,11 @@ class Body(Protocol):
     done: bool
     rest: bytes
     remaining: int
-    trailers: Fields
+
+    @property
+    def trailers(self) -> Fields:
+        """Fields after its end."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """The payload in `data`.
@@ -365,27 +461,34 @@ class Body(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class LengthBody:
     """A body of an announced length."""
 
-    remaining: int
-    done: bool = False
-    rest: bytes = b""
-    trailers: Fields = field(default_factory=list)
+    __slots__ = ("done", "remaining", "rest")
 
-    def __post_init__(self) -> None:
-        self.done = self.remaining == 0
+    def __init__(self, remaining: int) -> None:
+        """A body of which `remaining` bytes will come."""
+        self.remaining = remaining
+        self.done = remaining == 0
+        self.rest = b""
+
+    @property
+    def trailers(self) -> Fields:
+        """It has none."""
+        return []
 
     def feed(self, data: bytes) -> bytes:
         """The payload in `data`."""
-        if len(data) < self.remaining:
-            self.remaining -= len(data)
+        missing = self.remaining - len(data)
+        if missing > 0:
+            self.remaining = missing
             return data
-        payload, self.rest = data[: self.remaining], data[self.remaining :]
         self.remaining = 0
         self.done = True
-        return payload
+        if missing == 0:
+            return data
+        self.rest = data[missing:]
+        return data[:missing]
 
 
 @dataclass(slots=True)

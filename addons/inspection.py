@@ -71,7 +71,7 @@ class InspectedExchange(Exchange):
         self.flow = self._make_flow()
 
     def _make_flow(self) -> http.HTTPFlow:
-        client = self.client.owner
+        client = self.client.introduce()
         if not isinstance(client, Client):
             raise TypeError(client)
         return flowmaking.flow_of(client, self.head, self.client.peer.scheme)
@@ -286,12 +286,15 @@ class InspectedExchange(Exchange):
     ) -> http.Response:
         """Put the head of an answer into the flow; the answer is what addons made of it."""
         self.flow.server_conn = flowmaking.server_of(connection.worker, connection.transport)
-        active = self.active if self._backend.bounds.client_headers else None
-        ours = active.client_headers() if active is not None else ()
-        self.flow.response = response = flowmaking.response_of(head, ours)
+        self.flow.response = response = flowmaking.response_of(head, self._client_fields())
         response.stream = flowview.is_stream(head, self._max_buffered_bytes)
         await self._fire("responseheaders")
         return self._response_now()
+
+    def _client_fields(self) -> tuple[tuple[str, str], ...]:
+        if not self._backend.bounds.client_headers or self.active is None:
+            return ()
+        return self.active.client_headers()
 
     def _response_now(self) -> http.Response:
         """The flow's response: an addon may have put another in its place.

@@ -121,9 +121,18 @@ class CurrentLabels:
         """Asks what `source` returns."""
         self._source = source
 
-    async def classify(self, view: RequestView) -> Classification:
-        """The label of a request; always answers, never raises."""
-        return await self._source().classify(view)
+    def known(self, key: bytes) -> Classification | None:
+        """What can be told at once of a request with this key; None if it has to be asked for."""
+        return self._source().known(key)
+
+    async def classify(self, view: RequestView, key: bytes | None = None) -> Classification:
+        """The label of a request; always answers, never raises.
+
+        Args:
+            view: The request.
+            key: Its key, if the caller has worked it out already.
+        """
+        return await self._source().classify(view, key)
 
 
 def limits_of(settings: RouterSettings) -> Limits:

@@ -183,6 +183,8 @@ class Pool:
         state.inflight -= 1
         state.health.take_outcome(outcome)
         match outcome:
+            case Outcome.OK | Outcome.ABANDONED:
+                pass
             case Outcome.SERVER_ERROR:
                 self._newest()._eject_outlier(state, Reason.SERVER_ERRORS)  # noqa: SLF001 - ditto
             case Outcome.CONNECT_FAILED | Outcome.RESPONSE_FAILED:
@@ -191,8 +193,6 @@ class Pool:
                 self._watcher.suspected(state.worker, why)
                 if why is Reason.RESPONSE_FAILED:
                     self._newest()._eject_outlier(state, why)  # noqa: SLF001 - ditto
-            case Outcome.OK | Outcome.ABANDONED:
-                pass
         self._watcher.freed(self.label)
 
     # What checks and operators do with it

@@ -45,7 +45,8 @@ class Replays:
         if isinstance(lease, Rejection):
             flowview.reject(flow, lease)
             return
-        active = self._active[flow.id] = self.ledger.open(view, decided, arrived)
+        data = flow.request.data
+        active = self._active[flow.id] = self.ledger.open(data.method, data.path, decided, arrived)
         active.lease = lease
         flowview.address(flow, decided, lease.worker)
         flowview.show_decision(flow, decided, lease.worker)

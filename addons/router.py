@@ -145,6 +145,7 @@ class SemanticRouter:
         if not ctx.master.should_exit.is_set():
             # Hot reload: the next router wants the control port now; old connections end by and by.
             self._close_control()
+            self._transport.give_back()
         return self._keep(self._end(leaving=ctx.master.should_exit.is_set()))
 
     # Life of a connection, and of a flow

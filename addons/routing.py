@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
-from classifier.contracts import Classification
+from classifier.contracts import Classification, Label, Source
 
 ROUTE_LABEL_HEADER = "X-Route-Label"
 ROUTE_CONFIDENCE_HEADER = "X-Route-Confidence"
@@ -20,6 +21,9 @@ RESERVED_REQUEST_HEADERS = frozenset({
 RESERVED_PREFIX = "x-slb-"
 """Of the headers that clients get from us: not theirs to send, nor a worker's."""
 
+CLIENT_LABEL_HEADER = f"{RESERVED_PREFIX}label"
+CLIENT_SOURCE_HEADER = f"{RESERVED_PREFIX}source"
+CLIENT_DECISION_HEADER = f"{RESERVED_PREFIX}decision-id"
 
 FORCE_LABEL_HEADER = f"{RESERVED_PREFIX}force-label"
 """Where a trusted client says which label a request has; reserved, so no worker ever sees it."""
@@ -35,6 +39,40 @@ def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
         (ROUTE_CONFIDENCE_HEADER, f"{decided.confidence:.3f}"),
         (ROUTE_SOURCE_HEADER, decided.source.value),
     )
+
+
+def route_block(decided: Classification) -> bytes:
+    """The same as lines of a head."""
+    return _route_block(decided.label, decided.confidence, decided.source)
+
+
+@lru_cache(maxsize=1_024)
+def _route_block(label: Label, confidence: float, source: Source) -> bytes:
+    return _lines(route_headers(Classification(label, confidence, source, "")))
+
+
+def client_headers(decided: Classification, decision_id: str) -> tuple[tuple[str, str], ...]:
+    """What the client is told about the decision."""
+    return (
+        (CLIENT_LABEL_HEADER, decided.label),
+        (CLIENT_SOURCE_HEADER, decided.source.value),
+        (CLIENT_DECISION_HEADER, decision_id),
+    )
+
+
+def client_block(decided: Classification, decision_id: str) -> bytes:
+    """The same as lines of a head."""
+    return b"%b%b\r\n" % (_client_block(decided.label, decided.source), decision_id.encode())
+
+
+@lru_cache(maxsize=1_024)
+def _client_block(label: Label, source: Source) -> bytes:
+    told = client_headers(Classification(label, 1.0, source, ""), "")
+    return _lines(told).removesuffix(b"\r\n")
+
+
+def _lines(fields: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,7 @@ from prometheus_client import (
     PLATFORM_COLLECTOR,
     PROCESS_COLLECTOR,
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
-    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -29,6 +26,7 @@ from addons.classification import FALLBACK_REASONS
 from addons.health import Reason, State
 from addons.pool import Pool
 from addons.routing import REJECTION_CODES, Rejection
+from addons.series import Counters, Histograms
 from addons.upstream import Fault
 from classifier.contracts import LABELS, Classification, Label, Source
 
@@ -36,11 +34,11 @@ COVERAGE_WINDOW = 1_024
 ORDERED = frozenset({Source.RULE, Source.OVERRIDE})
 """Who decides without the classifier: however many do, its failure must show."""
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
+_STATUS_CLASS: dict[int | None, str] = {code: f"{code // 100}xx" for code in range(100, 600)}
+_FALLBACK = Source.FALLBACK
+OTHER_CODE = "other"
 CLASSIFY_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-
-# They double the series, and Prometheus reads counters without them.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,24 +153,6 @@ class _StateCollector(Collector):
         yield from (up, inflight, requests, errors)
 
 
-class _Series[Child]:
-    """The series of one metric, by the values of its labels."""
-
-    def __init__(self, make: Callable[..., Child]) -> None:
-        self._make = make
-        self._known: dict[tuple[str, ...], Child] = {}
-
-    def at(self, *values: str) -> Child:
-        """One series; values come from settings and closed sets, never from a client."""
-        known = self._known.get(values)
-        return self.begin(*values) if known is None else known
-
-    def begin(self, *values: str) -> Child:
-        """Export the series, from zero if it is new."""
-        child = self._known[values] = self._make(*values)
-        return child
-
-
 class Telemetry:
     """All metrics of one proxy process."""
 
@@ -183,66 +163,66 @@ class Telemetry:
             self.registry.register(collector)
         self._state = _StateCollector()
         self.registry.register(self._state)
-        requests = Counter(
+        self._requests = Counters(
             "slb_requests_total",
             "Finished requests; status_class none: the client got no whole answer.",
             ["label", "pool", "status_class"],
-            registry=self.registry,
         )
-        self._requests = _Series(requests.labels)
-        decisions = Counter(
-            "slb_decisions_total", "Labels given.", ["label", "source"], registry=self.registry
-        )
-        self._decisions = _Series(decisions.labels)
-        fallbacks = Counter(
+        self._decisions = Counters("slb_decisions_total", "Labels given.", ["label", "source"])
+        self._fallbacks = Counters(
             "slb_fallbacks_total",
             "Requests sent to general for want of a decision.",
             ["reason"],
-            registry=self.registry,
         )
-        self._fallbacks = {reason: fallbacks.labels(reason) for reason in FALLBACK_REASONS}
-        self._classify_seconds = Histogram(
+        classify_seconds = Histograms(
             "slb_classify_duration_seconds",
             "Time a request waits for its label, from whichever source.",
-            buckets=CLASSIFY_BUCKETS,
-            registry=self.registry,
+            CLASSIFY_BUCKETS,
         )
-        seconds = Histogram(
+        self._classify_seconds = classify_seconds.begin()
+        self._request_seconds = Histograms(
             "slb_request_duration_seconds",
             "Time from the end of a request to the end of its response.",
+            REQUEST_BUCKETS,
             ["pool"],
-            buckets=REQUEST_BUCKETS,
-            registry=self.registry,
         )
-        self._request_seconds = _Series(seconds.labels)
-        rejections = Counter(
+        self._rejections = Counters(
             "slb_rejections_total",
             "Requests that the proxy answered itself, by the code of its answer.",
             ["code"],
-            registry=self.registry,
         )
-        self._rejections = {code: rejections.labels(code) for code in (*REJECTION_CODES, "other")}
-        retries = Counter(
+        self._retries = Counters(
             "slb_retries_total",
             "Requests that were tried again, by what went wrong before.",
             ["reason"],
-            registry=self.registry,
         )
-        self._retries = {fault: retries.labels(fault) for fault in Fault}
-        ejections = Counter(
-            "slb_ejections_total",
-            "Workers taken out of turn, by why.",
-            ["pool", "reason"],
-            registry=self.registry,
+        self._ejections = Counters(
+            "slb_ejections_total", "Workers taken out of turn, by why.", ["pool", "reason"]
         )
-        self._ejections = _Series(ejections.labels)
-        spills = Counter(
+        self._spills = Counters(
             "slb_spills_total",
             "Requests that another pool took over, for their own had no worker.",
             ["from", "to"],
-            registry=self.registry,
         )
-        self._spills = _Series(spills.labels)
+        for series in (
+            self._requests,
+            self._decisions,
+            self._fallbacks,
+            classify_seconds,
+            self._request_seconds,
+            self._rejections,
+            self._retries,
+            self._ejections,
+            self._spills,
+        ):
+            self.registry.register(series)
+        for counters, values in (
+            (self._fallbacks, FALLBACK_REASONS),
+            (self._rejections, (*REJECTION_CODES, OTHER_CODE)),
+            (self._retries, Fault),
+        ):
+            for value in values:
+                counters.begin(value)
         self._covered: deque[bool] = deque(maxlen=COVERAGE_WINDOW)
         Gauge(
             "slb_classifier_coverage_ratio",
@@ -280,22 +260,24 @@ class Telemetry:
 
     def decided(self, classification: Classification, seconds: float) -> None:
         """A request got its label."""
-        self._decisions.at(classification.label, classification.source).inc()
+        source = classification.source
+        self._decisions.by[classification.label, source] += 1
         self._classify_seconds.observe(seconds)
-        fell_back = classification.source is Source.FALLBACK
-        if classification.source not in ORDERED:
+        fell_back = source is _FALLBACK
+        if source not in ORDERED:
             self._covered.append(not fell_back)
         if fell_back:
-            self._fallbacks[classification.reason].inc()
+            self._fallbacks.by[classification.reason,] += 1
 
     def finished(self, label: Label, pool: Label, status: int | None, seconds: float) -> None:
         """A routed request ended; `status` is None if it did not get a whole answer."""
-        self._requests.at(label, pool, status_class(status)).inc()
-        self._request_seconds.at(pool).observe(seconds)
+        self._requests.by[label, pool, status_class(status)] += 1
+        self._request_seconds.by[pool,].observe(seconds)
 
     def rejected(self, code: str) -> None:
         """A request was answered here, with this code of `addons.routing`."""
-        self._rejections.get(code, self._rejections["other"]).inc()
+        known = (code,) in self._rejections.by
+        self._rejections.by[code if known else OTHER_CODE,] += 1
 
     def refused(self, rejection: Rejection) -> None:
         """A request was refused before it was read."""
@@ -303,15 +285,15 @@ class Telemetry:
 
     def retried(self, fault: Fault) -> None:
         """A request is tried again, after this fault."""
-        self._retries[fault].inc()
+        self._retries.by[fault,] += 1
 
     def ejected(self, pool: Label, reason: Reason) -> None:
         """A worker of the pool was taken out of turn."""
-        self._ejections.at(pool, reason).inc()
+        self._ejections.by[pool, reason] += 1
 
     def spilled(self, origin: Label, target: Label) -> None:
         """A request of one pool was given to a worker of another."""
-        self._spills.at(origin, target).inc()
+        self._spills.by[origin, target] += 1
 
     def render(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -323,8 +305,7 @@ class Telemetry:
 
 def status_class(status: int | None) -> str:
     """`2xx` and so on; `none` for what is no HTTP status."""
-    known = status is not None and 100 <= status <= 599  # noqa: PLR2004 - HTTP's own bounds
-    return f"{status // 100}xx" if known and status is not None else "none"
+    return _STATUS_CLASS.get(status, "none")
 
 
 telemetry = Telemetry()

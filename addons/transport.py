@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from mitmproxy import ctx
 
@@ -16,6 +17,7 @@ from addons.downstream import ClientConnection, Clients, RequestBody
 from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
+from addons.listeners import Listeners
 from addons.routing import Rejection
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
@@ -39,7 +41,7 @@ class Transport:
         settings: RouterSettings,
         tls: Callable[[], ssl.SSLContext],
         refused: Callable[[Rejection], None],
-        own: object,
+        addon: object,
     ) -> None:
         """A data path without connections; `use` says what serves requests.
 
@@ -47,14 +49,15 @@ class Transport:
             settings: Bounds and timeouts.
             tls: Makes the context for workers that speak TLS.
             refused: Told of each request that is refused unread.
-            own: The addon whose hooks are ours.
+            addon: Whose data path it is.
         """
         self.deadlines = Deadlines()
         self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
         self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
         self.doorman = Doorman(self.clients, self._peer)
+        self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
-        self._dispatcher = Dispatcher(ctx.master.addons, own)
+        self._dispatcher = Dispatcher(ctx.master.addons, addon)
         self._backend: Backend
         self._choice = Choice()
         self._max_buffered_bytes = settings.stream_body_bytes
@@ -72,12 +75,17 @@ class Transport:
         self._trusted = parse_networks(settings.trusted_proxies)
 
     def start(self) -> None:
-        """Start to watch over deadlines."""
+        """Start to accept connections, and to watch over deadlines."""
+        self._listeners.follow()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.deadlines.run(), name="deadlines"),
             loop.create_task(self._close_idle(), name="idle upstream connections"),
         ]
+
+    def give_back(self) -> None:
+        """Leave the listening sockets to mitmproxy; connections that are ours stay."""
+        self._listeners.give_back()
 
     async def drain(self, timeout_seconds: float) -> int:
         """Let the requests under way end, then close all connections.
@@ -92,11 +100,11 @@ class Transport:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return cut
 
-    async def _serve(
+    def _serve(
         self, client: ClientConnection, head: http1.RequestHead, body: RequestBody
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool] | None:
         if not self._choice.wanted(head, client.peer) or not self._dispatcher.is_heard():
-            return await Exchange(self._backend, client, head, body).run()
+            return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
             self._backend,
             client,
@@ -106,7 +114,7 @@ class Transport:
             inspected=self.inspected,
             dispatcher=self._dispatcher,
         )
-        return await exchange.run()
+        return exchange.run()
 
     def _choose(self, settings: RouterSettings) -> None:
         self._choice.take_over(

@@ -3,6 +3,7 @@
 Invariants:
 * A connection serves one exchange at a time and goes back to the pool only after a whole answer.
 * Nothing raises into asyncio: every end of a wait is a value, `ResponseHead` or `UpstreamError`.
+* Each wait ends once, by one call of whoever waits; that call may begin the next exchange.
 * Reading from the worker stops while the client does not take what was read.
 """
 
@@ -11,8 +12,8 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import override
 
@@ -35,6 +36,9 @@ _TCP_INFO_BYTES = 192
 _BYTES_ACKED = slice(120, 128)
 
 type Sink = Callable[[bytes], None]
+type Answer = http1.ResponseHead | UpstreamError
+type TakeAnswer = Callable[[Answer], None]
+type TakeEnd = Callable[[UpstreamError | None], None]
 
 
 class Fault(StrEnum):
@@ -71,6 +75,18 @@ class UpstreamError(Exception):
         return self.fault in NOTHING_SENT
 
 
+class _Phase(Enum):
+    """Where a connection stands in its exchange."""
+
+    IDLE = auto()
+    HEAD = auto()
+    """The head of the answer is waited for."""
+    ANSWERED = auto()
+    """It has come, or never will; nobody has asked for the body yet."""
+    BODY = auto()
+    ENDED = auto()
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to a worker."""
 
@@ -94,8 +110,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._sent = self._sent_before = 0
         self._acked_at_start = 0
         self._head_deadline = NEVER
-        self._head: asyncio.Future[http1.ResponseHead | UpstreamError] | None = None
-        self._end: asyncio.Future[UpstreamError | None] | None = None
+        self._phase = _Phase.IDLE
+        self._answered: Answer | None = None
+        self._on_answer: TakeAnswer | None = None
+        self._on_end: TakeEnd | None = None
+        self._whole = False
         self._body: http1.Body | None = None
         self._sink: Sink | None = None
         self._on_interim: Callable[[http1.ResponseHead], None] | None = None
@@ -106,15 +125,28 @@ class UpstreamConnection(asyncio.Protocol):
     # What an exchange does with it
 
     def begin(
-        self, request: http1.RequestHead, on_interim: Callable[[http1.ResponseHead], None]
+        self,
+        request: http1.RequestHead,
+        on_interim: Callable[[http1.ResponseHead], None],
+        on_answer: TakeAnswer | None = None,
     ) -> None:
-        """Start an exchange: `write` the request next, then wait for `head`."""
+        """Start an exchange: `write` the request next, then wait for `head`.
+
+        Args:
+            request: What is asked.
+            on_interim: Gets interim answers.
+            on_answer: Gets the head of the answer, or why there is none, as soon as it is known;
+                without it, `head` has to be awaited.
+        """
         self._request = request
         self._on_interim = on_interim
+        self._on_answer = on_answer
         self._interims = 0
         self._sent_before = self._sent
         self._head_deadline = NEVER
-        self._head = self._loop.create_future()
+        self._answered = None
+        self._whole = False
+        self._phase = _Phase.HEAD
 
     def expect_head(self) -> None:
         """The request has gone out: its answer has to begin in time."""
@@ -128,37 +160,59 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self.transport.write(data)
 
+    def write_parts(self, parts: Sequence[bytes]) -> None:
+        """Send bytes of the request, in one go and without joining long ones."""
+        self._sent += sum(map(len, parts))
+        if not self.closed:
+            self.transport.writelines(parts)
+
     async def head(self) -> http1.ResponseHead:
         """The head of the answer.
 
         Raises:
             UpstreamError: If there is none.
         """
-        if self._head is None:
-            raise UpstreamError(Fault.CLOSED)
-        answer = await self._head
-        if isinstance(answer, UpstreamError):
-            raise answer
+        if self._phase is _Phase.HEAD:
+            told: asyncio.Future[Answer] = self._loop.create_future()
+            self._on_answer = partial(_tell, told)
+            await told
+        answer = self._answered
+        if not isinstance(answer, http1.ResponseHead):
+            raise answer or UpstreamError(Fault.CLOSED)
         return answer
 
     def relay(self, head: http1.ResponseHead, sink: Sink) -> "asyncio.Future[UpstreamError | None]":
         """Hand the answer's body on as it comes; the future ends with the body, or says why not."""
+        told: asyncio.Future[UpstreamError | None] = self._loop.create_future()
+        self.relay_to(head, sink, partial(_tell, told))
+        return told
+
+    def relay_to(self, head: http1.ResponseHead, sink: Sink, on_end: TakeEnd) -> None:
+        """Hand the answer's body on as it comes.
+
+        Args:
+            head: Its head.
+            sink: Gets what comes.
+            on_end: Called once, when the body has ended (None), or with why it has not; perhaps
+                before this returns.
+        """
         method = self._request.method if self._request else b""
-        self._body = http1.response_body(head, method)
+        self._body = body = http1.response_body(head, method)
         self._sink = sink
-        self._end = self._loop.create_future()
-        self._head = None
-        self.deadline = time.monotonic() + self._pool.timeouts.idle
+        self._on_end = on_end
+        self._phase = _Phase.BODY
         data, self._unread = self._unread, b""
-        if self._body.done:
-            self._body.rest = data
+        if body.done:
+            body.rest = data
             self._finish(None)
-        elif data:
+            return
+        self.deadline = time.monotonic() + self._pool.timeouts.idle
+        if data:
             self._relay(data)
-        if self.closed and not self._end.done():
+        if self.closed:
             self._finish(self._end_of_body())
-        self.pause(paused=False)
-        return self._end
+        if self._paused:
+            self.pause(paused=False)
 
     @property
     def trailers(self) -> http1.Fields:
@@ -189,11 +243,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def reusable(self, head: http1.ResponseHead) -> bool:
         """Whether another exchange can use it after this answer."""
-        whole = self._end is not None and self._end.done() and self._end.result() is None
         body = self._body
         return (
-            whole
+            self._whole
             and not self.closed
+            and not self._reset
             and head.keep_alive
             and body is not None
             and not body.rest
@@ -208,26 +262,33 @@ class UpstreamConnection(asyncio.Protocol):
             self._reset = True
             self.transport.abort()
 
+    def drop(self) -> None:
+        """Close at once, and tell nobody: the exchange is over for whoever waited."""
+        self._on_answer = self._on_end = None
+        self.abort()
+
     def fail(self, fault: Fault) -> None:
         """End the exchange's wait with a fault, and the connection with it."""
+        self.abort()
         error = UpstreamError(fault)
         self._answer(error)
         self._finish(error)
-        self.abort()
 
     def stop(self) -> None:
         """Take no more of an answer, by no fault of the worker."""
-        self._finish(None)
         self.abort()
+        self._finish(None)
 
     def rest(self, now: float) -> None:
         """Make ready for the next exchange."""
         # The client of the last one may have stopped it with the very last piece.
-        self.pause(paused=False)
+        if self._paused:
+            self.pause(paused=False)
         self.reused = True
         self.idle_since = now
         self.deadline = NEVER
-        self._head = self._end = self._body = self._sink = None
+        self._phase = _Phase.IDLE
+        self._on_answer = self._on_end = self._body = self._sink = self._answered = None
         self._request = self._on_interim = self.on_writable = None
         self._unread, self._scanned = b"", 0
 
@@ -251,19 +312,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._sink is not None and self._end is not None and not self._end.done():
+        phase = self._phase
+        if phase is _Phase.HEAD:
+            self._unread += data
+            self._read_head()
+        elif phase is _Phase.BODY:
             self.deadline = time.monotonic() + self._pool.timeouts.idle
             self._relay(data)
-        elif self._head is None:
-            # Nobody asked: it cannot be told whose answer this would be.
-            self.abort()
-        elif self._head.done():
+        elif phase is _Phase.ANSWERED:
             self._unread += data
             if len(self._unread) > MAX_UNREAD_BYTES:
                 self.pause(paused=True)
         else:
-            self._unread += data
-            self._read_head()
+            # Nobody asked: it cannot be told whose answer this would be.
+            self.abort()
 
     @override
     def eof_received(self) -> bool:
@@ -279,8 +341,7 @@ class UpstreamConnection(asyncio.Protocol):
             stale = not self._unread and self._is_undelivered(exc)
             self._answer(UpstreamError(Fault.STALE if stale else Fault.CLOSED))
         self._reset = self._reset or exc is not None
-        if self._end is not None and not self._end.done():
-            self._finish(self._end_of_body())
+        self._finish(self._end_of_body())
         if self.on_writable is not None:
             self.on_writable(True)
 
@@ -304,10 +365,10 @@ class UpstreamConnection(asyncio.Protocol):
     # Parts
 
     def _waits_for_head(self) -> bool:
-        return self._head is not None and not self._head.done()
+        return self._phase is _Phase.HEAD
 
     def _read_head(self) -> None:
-        while self._waits_for_head():
+        while self._phase is _Phase.HEAD:
             end = self._unread.find(b"\r\n\r\n", max(0, self._scanned - 3))
             if end < 0:
                 self._scanned = len(self._unread)
@@ -316,17 +377,19 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             raw, self._unread, self._scanned = self._unread[:end], self._unread[end + 4 :], 0
             try:
-                head = http1.parse_response_head(raw, MAX_HEAD_FIELDS)
-                self._take_head(head)
+                head = http1.parse_response_head(raw, MAX_HEAD_FIELDS, self._pool.memory)
+                final = self._is_final(head)
             except http1.ProtocolError:
                 self.fail(Fault.BAD_ANSWER)
+                return
+            if final:
+                self.deadline = NEVER
+                self._answer(head)
 
-    def _take_head(self, head: http1.ResponseHead) -> None:
-        final = head.status >= 200 or head.status == 101  # noqa: PLR2004 - RFC 9110, section 15
-        if final:
-            self.deadline = NEVER
-            self._answer(head)
-            return
+    def _is_final(self, head: http1.ResponseHead) -> bool:
+        """Whether it is the answer itself; hands interim ones on."""
+        if head.status >= 200 or head.status == 101:  # noqa: PLR2004 - RFC 9110, section 15
+            return True
         self._interims += 1
         if self._interims > MAX_INTERIM_HEADS:
             msg = "too many interim answers"
@@ -334,6 +397,7 @@ class UpstreamConnection(asyncio.Protocol):
         # Expectations were met by ourselves: a 100 says nothing new to the client.
         if head.status != 100 and self._on_interim is not None:  # noqa: PLR2004
             self._on_interim(head)
+        return False
 
     def _relay(self, data: bytes) -> None:
         body, sink = self._body, self._sink
@@ -349,15 +413,26 @@ class UpstreamConnection(asyncio.Protocol):
         if body.done:
             self._finish(None)
 
-    def _answer(self, answer: http1.ResponseHead | UpstreamError) -> None:
+    def _answer(self, answer: Answer) -> None:
         """End the wait for the head, if there is one."""
-        if self._head is not None and not self._head.done():
-            self._head.set_result(answer)
+        if self._phase is not _Phase.HEAD:
+            return
+        self._phase = _Phase.ANSWERED
+        self._answered = answer
+        take, self._on_answer = self._on_answer, None
+        if take is not None:
+            take(answer)
 
     def _finish(self, error: UpstreamError | None) -> None:
+        """End the wait for the body, if there is one."""
         self.deadline = NEVER
-        if self._end is not None and not self._end.done():
-            self._end.set_result(error)
+        if self._phase is not _Phase.BODY:
+            return
+        self._phase = _Phase.ENDED
+        self._whole = error is None
+        take, self._on_end = self._on_end, None
+        if take is not None:
+            take(error)
 
     def _end_of_body(self) -> UpstreamError | None:
         """What the end of the connection means for the body."""
@@ -392,6 +467,11 @@ class UpstreamConnection(asyncio.Protocol):
         )
 
 
+def _tell[T](told: "asyncio.Future[T]", value: T) -> None:
+    if not told.done():
+        told.set_result(value)
+
+
 class UpstreamPool:
     """Opens connections to workers and keeps the idle ones, shared by all clients."""
 
@@ -410,6 +490,7 @@ class UpstreamPool:
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._idle: dict[Worker, list[UpstreamConnection]] = {}
+        self.memory = http1.Memory()
 
     @property
     def idle(self) -> int:

@@ -24,12 +24,18 @@ class Worker:
     Attributes:
         weight: Its share of the pool's requests, relative to the other workers'. It is no part of
             what a worker is: with another weight it keeps its state.
+        name: `host:port`, as metrics, comments and the decision feed show it.
     """
 
     scheme: str
     host: str
     port: int
     weight: int = field(default=1, compare=False)
+    name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "name", f"{host}:{self.port}")
 
     @classmethod
     def parse(cls, upstream: str) -> "Worker":
@@ -51,12 +57,6 @@ class Worker:
         if port == 0 or any(char.isspace() for char in parts.netloc):
             raise ValueError(_not_an_upstream(url))
         return cls(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], weight)
-
-    @property
-    def name(self) -> str:
-        """`host:port`, as metrics, comments and the decision feed show it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
     @property
     def url(self) -> str:

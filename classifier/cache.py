@@ -7,9 +7,10 @@ from dataclasses import replace
 from cachetools import TTLCache
 
 from classifier.contracts import Classification
+from classifier.keys import MAX_PLAIN_BYTES
 
-# Digest, slots of the classification, two floats and the book-keeping of the cache's two dicts.
-ENTRY_OVERHEAD_BYTES = 600
+# Key, slots of the classification, two floats and the book-keeping of the cache's two dicts.
+ENTRY_OVERHEAD_BYTES = 600 + MAX_PLAIN_BYTES
 
 
 def size_bytes(decided: Classification) -> int:

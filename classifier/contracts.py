@@ -1,14 +1,14 @@
 """The public face of the classifier: labels, the request it sees, the answer it gives.
 
-The proxy imports this module, `classifier.client` and `classifier.shape`, what every program of the
-product shares (`classifier.configuration`, `classifier.redaction`), an operator's labels and rules
-(`classifier.labels_file`, `classifier.rules`), and nothing else of this package. Values inside a
+The proxy imports this module, `classifier.client`, `classifier.keys` and `classifier.shape`, what
+every program of the product shares (`classifier.configuration`, `classifier.redaction`), an
+operator's labels and rules (`classifier.labels_file`, `classifier.rules`), and nothing else of this
+package. Values inside a
 process are frozen dataclasses; the two pydantic models are what goes over the wire.
 """
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +19,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, override
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import CoreSchema, core_schema
+
+from classifier.keys import head_key, with_body
 
 MAX_PAYLOAD_BYTES = 1_048_576
 """The largest payload `POST /classify` takes; callers send a prefix of longer bodies."""
@@ -167,13 +169,14 @@ class RequestView:
     body_bytes: int = 0
 
     def fingerprint(self) -> bytes:
-        """A 16-byte digest over every field: equal views are the same request to the classifier."""
-        digest = hashlib.blake2b(digest_size=16)
-        head = (self.method, self.path, self.content_type, self.headers, self.body_bytes)
-        # repr() quotes each part, so no two different heads run together into one string.
-        digest.update(repr(head).encode("utf-8", "surrogatepass"))
-        digest.update(self.body)
-        return digest.digest()
+        """The key of `classifier.keys`: equal views are the same request to the classifier."""
+        head = head_key(
+            _octets(self.method),
+            _octets(self.path),
+            _octets(self.content_type),
+            [(_octets(name), _octets(value)) for name, value in self.headers],
+        )
+        return with_body(head, self.body, self.body_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,15 @@ def semantic_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str
     return tuple(
         sorted((name.lower(), value) for name, value in headers if name.lower() in SEMANTIC_HEADERS)
     )
+
+
+def _octets(text: str) -> bytes:
+    """HTTP's own text as it was sent: bytes that are not UTF-8 stand in it as surrogates."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Neither HTTP nor the wire brings such text.
+        return b"\0" + text.encode("utf-8", "surrogatepass")
 
 
 def _wire_text(text: str, max_chars: int) -> str:

@@ -13,6 +13,7 @@ from addons.classification import (
     LabelSource,
     Limits,
 )
+from addons.labels import CurrentLabels
 from classifier.client import (
     ClassifierAnswerError,
     ClassifierStatusError,
@@ -125,6 +126,17 @@ def test_a_label_that_is_known_is_told_without_an_event_loop() -> None:
         labels.classify(view()).send(None)
     assert told.value.value is labels.known(view().fingerprint())
     assert (labels.cache_hits, labels.cache_misses) == (3, 1)
+
+
+async def test_labels_come_from_the_source_in_force() -> None:
+    sources = [source(Backend()), source(Backend())]
+    current, key = CurrentLabels(lambda: sources[-1]), view().fingerprint()
+
+    answer = await current.classify(view(), key)
+
+    assert current.known(key) == replace(answer, cached=True)
+    sources.pop()
+    assert current.known(key) is None
 
 
 async def test_of_an_unknown_request_nothing_is_told_and_nothing_counted() -> None:

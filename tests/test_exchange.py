@@ -12,9 +12,10 @@ import ssl
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
 import h11
 import pytest
@@ -188,12 +189,20 @@ AFTER_A_BYTE = ["cut body", "reset body", "cut chunks", "stalled body", "bad chu
 
 
 class FixedLabels:
-    """Stands where labels come from."""
+    """Stands where labels come from.
+
+    Attributes:
+        knows: It tells labels at once: on idle connections exchanges then run by callbacks.
+    """
 
     def __init__(self) -> None:
         self.views: list[RequestView] = []
         self.seconds = 0.0
         self.error: Exception | None = None
+        self.knows = True
+
+    def known(self, key: bytes) -> Classification | None:
+        return DECIDED if self.knows and not self.seconds and self.error is None else None
 
     async def classify(self, view: RequestView) -> Classification:
         self.views.append(view)
@@ -390,10 +399,10 @@ async def site_of(
             deadlines=deadlines,
         )
 
-        async def serve(
+        def serve(
             client: ClientConnection, head: http1.RequestHead, body: RequestBody
-        ) -> bool:
-            return await Exchange(site.backend, client, head, body).run()
+        ) -> Coroutine[Any, Any, bool] | None:
+            return Exchange(site.backend, client, head, body).begin()
 
         clients = Clients(LIMITS, deadlines, serve, lambda _: None)
         site = Site(workers, pool, backend, labels, told, clients)
@@ -478,6 +487,7 @@ async def test_client_headers_can_be_switched_off() -> None:
 
 async def test_the_classifier_sees_a_prefix_and_only_meaningful_headers() -> None:
     async with site_of([]) as site:
+        site.labels.knows = False
         fields = ("Authorization: Bearer s", "X-Amz-Target: Scan", "Content-Type: text/x")
         await site.ask(request("POST", *fields, body=b"z" * 5_000, target="/x?y=1"))
 
@@ -489,6 +499,7 @@ async def test_the_classifier_sees_a_prefix_and_only_meaningful_headers() -> Non
 
 async def test_the_length_of_a_chunked_body_is_unknown_until_it_is_whole() -> None:
     async with site_of([], classify_body_bytes=10) as site:
+        site.labels.knows = False
         client = site.connect()
         whole = chunked("POST", b"x" * 6)
         client.send(whole)
@@ -1050,3 +1061,88 @@ def test_whatever_workers_do_each_request_has_one_end(scripts, requests) -> None
         client.leave()
 
     asyncio.run(play())
+
+
+# On idle connections, by callbacks
+
+
+async def warm(site: Site) -> Client:
+    """A client that has been served by each of the workers, which now have an idle connection."""
+    client = site.connect()
+    for _ in site.workers:
+        client.send(request("GET"))
+        await client.ended()
+    assert site.labels.views == []
+    return client
+
+
+@pytest.mark.parametrize("fault", BEFORE_A_BYTE)
+async def test_a_worker_that_fails_on_an_idle_connection_is_replaced(fault: str) -> None:
+    async with site_of(["answer", fault], []) as site:
+        client = await warm(site)
+
+        client.send(request("GET"))
+        await client.ended()
+
+        assert [status for status, _, _ in client.answers()] == [200] * 3
+        assert site.outcomes[2] == "0 response_failed"
+        assert site.told.ends == [200] * 3
+
+
+@pytest.mark.parametrize("fault", AFTER_A_BYTE)
+async def test_an_answer_that_breaks_off_on_an_idle_connection_is_broken_for_the_client(
+    fault: str,
+) -> None:
+    async with site_of(["answer", fault], []) as site:
+        client = await warm(site)
+        before = len(client.transport.written)
+
+        client.send(request("GET"))
+        await client.until(lambda: client.transport.aborted)
+
+        assert len(client.transport.written) > before
+        assert site.outcomes[2:] == ["0 response_failed"]
+        assert site.told.ends == [200, 200, None]
+
+
+@pytest.mark.parametrize("fault", ["silence", "stalled body"])
+async def test_a_client_that_leaves_gives_back_what_it_had_on_an_idle_connection(
+    fault: str,
+) -> None:
+    async with site_of(["answer", fault], []) as site:
+        client = await warm(site)
+
+        client.send(request("GET"))
+        await client.until(lambda: len(site.workers[0].heads) == 2)
+        client.leave()
+
+        assert site.everything_is_given_back()
+        assert site.outcomes[2:] == ["0 abandoned"]
+        assert site.told.ends == [200, 200, None]
+        await client.until(lambda: site.workers[0].gone == 1)
+
+
+async def test_requests_in_a_row_come_back_in_their_order_by_callbacks() -> None:
+    async with site_of([], []) as site:
+        client = await warm(site)
+
+        client.send(request("GET") * 20 + request("POST", body=b"last"))
+        await client.ended()
+        await client.until(lambda: len(client.answers()) == 23)
+
+        assert [len(worker.read) for worker in site.workers] == [12, 11]
+        assert site.labels.views == []
+
+
+async def test_a_row_of_refused_requests_is_no_tower_of_calls() -> None:
+    async with site_of([]) as site:
+        client = await warm(site)
+        site.backend.admission.take_over(
+            {Label.GENERAL: CountingPool(Label.GENERAL, [Worker("http", "127.0.0.1", 1)])},
+            AdmissionPolicy(),
+        )
+        site.backend.admission._routes[Label.GENERAL][0].drain("127.0.0.1:1")
+        client.send(request("GET", target="/") * 1_500)
+        await client.until(lambda: len(site.told.rejections) == 1_500)
+
+        assert {status for status, _, _ in client.answers()[1:]} == {503}

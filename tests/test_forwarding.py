@@ -22,7 +22,7 @@ from addons.forwarding import (
 
 CLIENT = Peer("192.0.2.7", "http")
 TRUSTED = Peer("10.0.0.1", "https", trusted=True)
-ROUTE = (("X-Route-Label", "general"),)
+ROUTE = b"X-Route-Label: general\r\n"
 
 OURS = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via"}
 
@@ -315,7 +315,7 @@ def answer(*lines: str, line: str = "HTTP/1.1 200 OK") -> http1.ResponseHead:
 
 def told(head: http1.ResponseHead, *, keep_alive: bool = True, framing=()) -> list[tuple[str, str]]:
     raw = client_head(
-        head, [("x-slb-label", "general")], framing=list(framing), keep_alive=keep_alive
+        head, b"x-slb-label: general\r\n", framing=list(framing), keep_alive=keep_alive
     )
     return split(raw)[1]
 
@@ -324,7 +324,7 @@ def test_an_answer_passes_in_its_order_and_with_its_reason() -> None:
     head = answer("Set-Cookie: a=1", "eTag: x", "Set-Cookie: b=2", line="HTTP/1.0 299 Odd \xe9")
 
     line, fields = split(
-        client_head(head, [], framing=[(b"Content-Length", b"2")], keep_alive=True)
+        client_head(head, b"", framing=[(b"Content-Length", b"2")], keep_alive=True)
     )
 
     assert line == "HTTP/1.1 299 Odd \xe9"
@@ -394,7 +394,7 @@ def test_a_101_turns_the_connection_into_a_websocket() -> None:
         line="HTTP/1.1 101 Switching Protocols",
     )  # fmt: skip
 
-    line, fields = split(switching_head(head, [("x-slb-label", "general")]))
+    line, fields = split(switching_head(head, b"x-slb-label: general\r\n"))
 
     assert line == "HTTP/1.1 101 Switching Protocols"
     assert fields == [

@@ -268,7 +268,7 @@ def compare_request(message: bytes) -> None:
     sent = upstream_head(
         head,
         Peer("::1", "http"),
-        (("X-Route-Label", "x"),),
+        b"X-Route-Label: x\r\n",
         content_length=None,
         default_host="x:1",
     )
@@ -502,13 +502,13 @@ HOSTILE_BLOCKS = {
 
 
 def seconds_of(work) -> float:
-    """The time of the faster of two runs: the other may have been held up."""
+    """Processor time of the faster of two runs."""
     took = []
     for _ in range(2):
-        began = time.perf_counter()
+        began = time.process_time()
         with contextlib.suppress(http1.ProtocolError):
             work()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return min(took)
 
 
@@ -518,7 +518,7 @@ def test_a_hostile_head_takes_linear_time(block) -> None:
 
     def read() -> None:
         parsed = http1.parse_request_head(head, LONG)
-        upstream_head(parsed, Peer("::1", "http"), (), content_length=None, default_host="x")
+        upstream_head(parsed, Peer("::1", "http"), b"", content_length=None, default_host="x")
 
     assert seconds_of(read) < LINEAR_SECONDS
 

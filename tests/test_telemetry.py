@@ -2,20 +2,29 @@
 
 import asyncio
 import itertools
+import re
+from dataclasses import replace
 
 import pytest
 
-from addons.accounting import Failure, Ledger
+from addons.accounting import Active, Failure, Ledger, decision_ids
 from addons.breaker import BreakerState
 from addons.classification import FALLBACK_REASONS, fallback
-from addons.feed import MAX_SUBSCRIBERS, SUBSCRIBER_BACKLOG, DecisionFeed, TooManySubscribersError
+from addons.feed import (
+    MAX_SUBSCRIBERS,
+    SUBSCRIBER_BACKLOG,
+    DecisionEvent,
+    DecisionFeed,
+    TooManySubscribersError,
+)
 from addons.health import Check, Outcome, Reason
 from addons.pool import Pool, Worker
+from addons.routing import route_block, route_headers
 from addons.telemetry import Gauges, Telemetry, status_class
-from classifier.contracts import LABELS, Classification, Label, RequestView, Source
+from classifier.contracts import LABELS, Classification, Label, Source
 
 SURE = Classification(Label.FAST_PATH, 0.95, Source.LOCAL, "point lookup")
-VIEW = RequestView("GET", "/users/1?token=canary")
+TARGET = b"/users/1?token=canary"
 
 
 class Clock:
@@ -40,7 +49,7 @@ def sample(telemetry, name, **labels):
 def opened(book, arrived=100.0):
     """A request that was labelled and has a worker."""
     ledger, _, pools, _ = book
-    active = ledger.open(VIEW, SURE, arrived)
+    active = ledger.open(b"GET", TARGET, SURE, arrived)
     active.lease = pools[SURE.label].lease()
     return active
 
@@ -85,7 +94,7 @@ def test_a_request_whose_client_left_has_no_status(book) -> None:
 
 def test_a_request_that_spilled_is_counted_for_the_pool_that_served_it(book) -> None:
     ledger, telemetry, pools, _ = book
-    active = ledger.open(VIEW, SURE, 100)
+    active = ledger.open(b"GET", TARGET, SURE, 100)
     active.lease = pools[Label.GENERAL].lease()
 
     ledger.close(active, 200)
@@ -196,6 +205,76 @@ def test_the_feed_remembers_the_last_decisions(book) -> None:
     assert feed.recent(10, after_id=recent[1].id) == recent[2:]
     assert feed.recent(10, after_id="forgotten") == recent
     assert feed.recent(0) == []
+
+
+class Entry:
+    """A request that has ended, and knows how often it was looked at."""
+
+    def __init__(self) -> None:
+        self.decision_id = "1"
+        self.read = 0
+
+    def event(self) -> DecisionEvent:
+        self.read += 1
+        return Active("1", b"GET", TARGET, SURE, 5_000.0, 99.0, 99.5).event()
+
+
+async def test_an_event_is_made_only_when_somebody_reads_it() -> None:
+    feed, entry = DecisionFeed(3), Entry()
+
+    for _ in range(5):
+        feed.publish(entry)
+    assert entry.read == 0
+
+    assert len(feed.recent(2)) == entry.read == 2
+    with feed.subscribe() as one, feed.subscribe() as other:
+        feed.publish(entry)
+    assert one.get_nowait() is other.get_nowait()
+    assert entry.read == 3
+
+
+def test_what_has_ended_holds_no_worker_and_no_long_target(book) -> None:
+    ledger, _, pools, _ = book
+    target = b"/users/1?limit=5&token=" + b"x" * 60_000
+    active = ledger.open(b"get", target, SURE, 100)
+    active.lease = pools[Label.GENERAL].lease()
+
+    ledger.close(active, None, Failure.WORKER_FAILED)
+
+    assert (active.lease, active.target) == (None, b"")
+    event = ledger.feed.recent(1)[0]
+    assert (event.method, event.path) == ("GET", "/users/1?limit=5&token=***")
+    assert (event.pool, event.worker, event.error) == ("general", "w:80", "worker_failed")
+    assert ledger.feed.recent(1) == [event]
+
+
+@pytest.mark.parametrize("method", [b"s3cr3t", b"x" * 17, b"\xff", b"A--B"])
+def test_a_method_that_may_be_anything_is_not_shown(book, method) -> None:
+    ledger = book[0]
+
+    ledger.close(ledger.open(method, b"*", SURE, 100), 200)
+
+    assert ledger.feed.recent(1)[0].method == "OTHER"
+
+
+def test_ids_of_decisions_are_random_and_do_not_repeat() -> None:
+    ids = list(itertools.islice(decision_ids(), 1_000))
+
+    assert len({*ids, *itertools.islice(decision_ids(), 1_000)}) == 2_000
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.2, 1.0])
+def test_worker_and_client_are_told_the_same_as_lines_and_as_fields(book, confidence) -> None:
+    decided = replace(SURE, confidence=confidence)
+    active = book[0].open(b"GET", TARGET, decided, 100)
+
+    def lines(fields) -> bytes:
+        return "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
+
+    assert route_block(decided) == lines(route_headers(decided))
+    assert active.client_block() == lines(active.client_headers())
+    assert b"x-slb-decision-id: %b\r\n" % active.decision_id.encode() in active.client_block()
 
 
 async def test_a_subscriber_gets_new_decisions_and_a_slow_one_loses_the_oldest(book) -> None:

@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from addons.accounting import Ledger
+from addons.accounting import Active, Ledger
 from addons.classification import LabelSource
 from addons.feed import DecisionFeed
 from addons.labels import limits_of
+from addons.pool import Pool, parse_workers
+from addons.routing import route_block
 from addons.settings import RouterSettings
 from addons.telemetry import Telemetry, telemetry
 from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.keys import head_key, with_body
 from tests.bench import wrk
 from tests.bench.figures import Stat, stat
 
@@ -76,31 +79,43 @@ def _seconds(repeat: Callable[[int], None], turns: int) -> float:
 def parts(samples: int = 25) -> list[Part]:
     """All parts that are measured."""
     measured = [
-        Part(
-            f"fingerprint, {wrk.body_name(size)}", microseconds(_fingerprints(view(size)), samples)
-        )
+        Part(f"key, {wrk.body_name(size)}", microseconds(_keys(size), samples))
         for size in (0, 200, 10_000, 1_000_000)
     ]
     with asyncio.Runner() as runner:
-        for size in (0, 10_000):
-            name = f"decision on a cache hit, {wrk.body_name(size)}"
-            measured.append(Part(name, microseconds(_decisions(runner, view(size)), samples)))
+        known = _known(runner, view(0))
+        measured.append(Part("label that is in the cache", microseconds(known, samples)))
     measured.append(Part("metrics of one request", microseconds(_metrics(telemetry), samples)))
-    measured.append(Part("book and feed, one request", microseconds(_books(view(0)), samples)))
+    measured.append(
+        Part("book and feed, one request", microseconds(_books(wrk.GET_PATH.encode()), samples))
+    )
+    measured.append(Part("header blocks", microseconds(_blocks, samples)))
+    measured += [
+        Part(f"lease and release, {count} up", microseconds(_leases(count), samples))
+        for count in (1, 3)
+    ]
     return measured
 
 
-def _fingerprints(seen: RequestView) -> Callable[[int], None]:
+def _keys(body_bytes: int) -> Callable[[int], None]:
+    """From the bytes of a request, as most clients send it."""
+    kept = view(body_bytes).body
+    method, target, content_type = (
+        (b"POST", wrk.POST_PATH.encode(), b"application/json")
+        if body_bytes
+        else (b"GET", wrk.GET_PATH.encode(), b"")
+    )
+    semantic = ((b"accept", b"*/*"),)
+
     def repeat(turns: int) -> None:
-        fingerprint = seen.fingerprint
         for _ in range(turns):
-            fingerprint()
+            with_body(head_key(method, target, content_type, semantic), kept, body_bytes)
 
     return repeat
 
 
-def _decisions(runner: asyncio.Runner, seen: RequestView) -> Callable[[int], None]:
-    """The label of a request that is in the cache, its fingerprint included."""
+def _known(runner: asyncio.Runner, seen: RequestView) -> Callable[[int], None]:
+    """The label of a request whose key has been worked out."""
 
     async def ask(view: RequestView, seconds: float) -> Classification:
         return DECIDED
@@ -111,14 +126,12 @@ def _decisions(runner: asyncio.Runner, seen: RequestView) -> Callable[[int], Non
         return labels
 
     labels = runner.run(start())
-
-    async def decide(turns: int) -> None:
-        for _ in range(turns):
-            await labels.classify(seen)
+    key = seen.fingerprint()
 
     def repeat(turns: int) -> None:
         before = labels.cache_hits
-        runner.run(decide(turns))
+        for _ in range(turns):
+            labels.known(key)
         assert labels.cache_hits - before == turns, "not all were in the cache"
 
     return repeat
@@ -133,7 +146,7 @@ def _metrics(observer: Telemetry) -> Callable[[int], None]:
     return repeat
 
 
-def _books(seen: RequestView) -> Callable[[int], None]:
+def _books(target: bytes) -> Callable[[int], None]:
     ledger = Ledger(
         DecisionFeed(RouterSettings.model_construct().decision_history),
         NoObserver(),
@@ -143,6 +156,27 @@ def _books(seen: RequestView) -> Callable[[int], None]:
 
     def repeat(turns: int) -> None:
         for _ in range(turns):
-            ledger.close(ledger.open(seen, DECIDED, time.monotonic()), 200)
+            ledger.close(ledger.open(b"GET", target, DECIDED, time.monotonic()), 200)
+
+    return repeat
+
+
+def _blocks(turns: int) -> None:
+    """What worker and client are told."""
+    entry = Active("0" * 32, b"GET", b"/", DECIDED, 0.0, 0.0, 0.0)
+    for _ in range(turns):
+        route_block(DECIDED)
+        entry.client_block()
+
+
+def _leases(workers: int) -> Callable[[int], None]:
+    upstreams = ",".join(f"http://127.0.0.1:{9001 + number}" for number in range(workers))
+    pool = Pool(Label.GENERAL, parse_workers(upstreams))
+
+    def repeat(turns: int) -> None:
+        for _ in range(turns):
+            lease = pool.lease()
+            assert lease is not None
+            lease.release()
 
     return repeat
