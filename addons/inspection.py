@@ -24,7 +24,7 @@ from addons.forwarding import passing_trailers
 from addons.pool import Lease
 from addons.routing import INTERNAL_ERROR, Rejection
 from addons.upstream import UpstreamConnection
-from classifier.contracts import RequestView
+from classifier.contracts import Classification, RequestView
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,27 @@ class InspectedExchange(Exchange):
         if self.active is not None or self.rejection is not None:
             return
         try:
-            await self._lease(await self._label(self.view(), self._arrived))
+            classification = self._label_known() or await self._label(self.view(), self._arrived)
+            lease = self._backend.admission.lease_now(classification.label)
+            if lease is None:
+                await self._lease(classification)
+            else:
+                self._backend.budget.on_request()
+                self._hold(lease)
         except RejectedError as exc:
             self.rejection = exc.rejection
             flowview.reject(self.flow, exc.rejection)
+
+    def _label_known(self) -> Classification | None:
+        """The label, if it can be told at once: nobody has changed the request."""
+        backend = self._backend
+        if backend.orders.given or not self.body.done or not self._is_untouched():
+            return None
+        known = backend.labels.known(self.key())
+        if known is not None:
+            head = self.head
+            self.active = backend.ledger.open(head.method, head.target, known, self._arrived)
+        return known
 
     @override
     def view(self) -> RequestView:
@@ -323,7 +340,8 @@ class InspectedExchange(Exchange):
         if pending is not None:
             firing = asyncio.ensure_future(pending)
             try:
-                await asyncio.shield(firing)
+                # mitmproxy's loop starts tasks eagerly, so it may be done already.
+                await (firing if firing.done() else asyncio.shield(firing))
             except asyncio.CancelledError:
                 await firing
                 raise
