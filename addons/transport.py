@@ -18,6 +18,7 @@ from addons.exchange import Backend, Exchange
 from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
 from addons.listeners import Listeners
+from addons.outbox import Outbox
 from addons.routing import Rejection
 from addons.settings import RouterSettings
 from addons.takeover import Doorman
@@ -52,8 +53,9 @@ class Transport:
             addon: Whose data path it is.
         """
         self.deadlines = Deadlines()
-        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
-        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
+        outbox = Outbox()
+        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls, outbox)
+        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused, outbox)
         self.doorman = Doorman(self.clients, self._peer)
         self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
