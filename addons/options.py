@@ -171,7 +171,8 @@ def set_proxy_options() -> None:
     One line for each flow shows query strings, which hold secrets: ask for it with
     `--set flow_detail=2` or more.
     """
-    ctx.options.update(**PROXY_OPTIONS)
+    # Only the known: the command `slb` leaves out the addons that some are of.
+    ctx.options.update_known(**PROXY_OPTIONS)
     if "keep_alt_svc_header" in ctx.options:
         # Inspected or not, it passes as it came: rewritten, it would name a port without HTTP/3.
         ctx.options.update(keep_alt_svc_header=True)

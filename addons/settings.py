@@ -179,6 +179,13 @@ class RouterSettings(Settings):
         int,
         Field(ge=0, le=600_000, description="How long a label is used while an LLM is asked."),
     ] = 1_000
+    routing: Annotated[
+        bool,
+        Field(
+            description="Ask what requests mean. If not, all go to general, but for those that a"
+            " rule or a trusted client gives another label."
+        ),
+    ] = True
     classify_body_bytes: Annotated[
         int,
         Field(ge=0, le=MAX_PAYLOAD_BYTES, description="How much of a body the classifier reads."),
