@@ -202,9 +202,21 @@ class RouterSettings(Settings):
         Field(description="Requests that differ only in ids, texts and the like share a label."),
     ] = True
     inspect: Annotated[
-        Literal["all", "off"],
-        Field(description="Which requests mitmproxy sees as flows: all, or off for none."),
+        Literal["all", "matching", "off"],
+        Field(description="Which requests mitmproxy sees as flows: all, matching, or off: none."),
     ] = "all"
+    inspect_filter: Annotated[
+        str,
+        Field(description="With matching: a flow filter about the request's head; empty: none."),
+    ] = ""
+    inspect_sample_percent: Annotated[
+        float,
+        Field(ge=0, le=100, description="With matching: how many of a hundred, by chance."),
+    ] = 0
+    inspect_header_sources: Annotated[
+        Networks,
+        Field(description="With matching: who may ask for it with x-slb-inspect: 1; empty: none."),
+    ] = ""
     stream_body_bytes: Annotated[
         int,
         Field(gt=0, description="Longer bodies pass as they come; flows do not show them."),
