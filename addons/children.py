@@ -65,11 +65,6 @@ class Child:
         """Its exit code; None while it runs."""
         return self._process.returncode
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
     async def until_ready(self) -> bool:
         """Wait until it serves; False if it ended, or had to be ended, before."""
         try:
