@@ -24,6 +24,7 @@ from addons.bounds import Limits
 from addons.classification import failure_text
 from addons.deadlines import NEVER, Deadlines, Expiring
 from addons.forwarding import Peer
+from addons.outbox import BatchingProtocol, Outbox
 from addons.routing import INTERNAL_ERROR, Rejection, error_response
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class State(Enum):
     CLOSING = auto()
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(BatchingProtocol):
     """One connection from a client.
 
     Attributes:
@@ -205,11 +206,9 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "__weakref__", "_body", "_clients", "_head", "_idle_deadline", "_idle_since",
         "_on_closed", "_reading", "_scanned", "_sink", "_task", "_unread", "_waits_to_write",
-        "_window_from", "_written", "_written_before", "closed", "deadline", "on_left",
-        "on_writable", "owner", "peer", "state", "transport", "writable",
+        "_window_from", "_written", "_written_before", "deadline", "on_left", "on_writable",
+        "owner", "peer", "state", "writable",
     )  # fmt: skip
-
-    transport: asyncio.Transport
 
     def __init__(self, clients: "Clients", peer: Peer, on_closed: Callable[[], None]) -> None:
         """A connection that `connection_made` has to start.
@@ -219,11 +218,11 @@ class ClientConnection(asyncio.Protocol):
             peer: Who the client is.
             on_closed: Called once it is closed.
         """
+        super().__init__(clients.outbox)
         self.peer = peer
         self.owner: object = None
         self.deadline = NEVER
         self.state = State.IDLE
-        self.closed = False
         self.writable = True
         self.on_writable: Callable[[bool], None] | None = None
         self._clients = clients
@@ -256,8 +255,7 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
         self._written += len(data)
-        if not self.closed:
-            self.transport.write(data)
+        self.send(data)
 
     def abort(self) -> None:
         """Reset the connection: the client must not take what it got for a whole answer.
@@ -534,6 +532,7 @@ class ClientConnection(asyncio.Protocol):
         """
         if self.closed or self.state is State.CLOSING:
             return
+        self.flush()
         self.state = State.CLOSING
         self._unread = b""
         self.read_more(True)
@@ -555,7 +554,7 @@ class ClientConnection(asyncio.Protocol):
             self.abort()
         elif self.state is State.HEAD:
             self._refuse(Rejection(408, "request_timeout", "The request did not come in time."))
-        elif self.state is State.IDLE and not self._unsent():
+        elif self.state is State.IDLE and not self._unacknowledged():
             self._expire_idle(now)
         elif self.state is State.CLOSING and self._is_through():
             # It has had all of the answer: no reset.
@@ -573,7 +572,7 @@ class ClientConnection(asyncio.Protocol):
     def _is_through(self) -> bool:
         """Whether a connection that is being closed has no more to send."""
         if self.transport.can_write_eof():
-            return not self._unsent()
+            return not self._unacknowledged()
         return not self.transport.get_write_buffer_size()
 
     def _expire_idle(self, now: float) -> None:
@@ -613,7 +612,7 @@ class ClientConnection(asyncio.Protocol):
         """Bytes that the client sent, or took, whichever it is that is waited for."""
         if self.state is State.EXCHANGE and self.writable and self._body is not None:
             return self._body.size
-        return self._written - self._unsent()
+        return self._written - self._unacknowledged()
 
     def _has_left(self) -> bool:
         """Whether the client has reset the connection, as the kernel knows."""
@@ -626,9 +625,9 @@ class ClientConnection(asyncio.Protocol):
             return True
         return bool(state == TCP_CLOSE)
 
-    def _unsent(self) -> int:
+    def _unacknowledged(self) -> int:
         """Bytes of answers that the client's side has not acknowledged yet."""
-        waiting = self.transport.get_write_buffer_size()
+        waiting = self.transport.get_write_buffer_size() + len(self._unsent)
         sock = self.transport.get_extra_info("socket")
         if sock is None:
             return waiting
@@ -675,6 +674,7 @@ class Clients:
         deadlines: Deadlines,
         serve: Serve,
         refused: Callable[[Rejection], None],
+        outbox: Outbox | None = None,
     ) -> None:
         """No connection yet.
 
@@ -683,9 +683,11 @@ class Clients:
             deadlines: Who watches over waits.
             serve: Serves a request.
             refused: Told of each request that is refused before it is served.
+            outbox: Sends what is written to clients; its own if it shares none.
         """
         self._limits = limits
         self.memory = http1.Memory()
+        self.outbox = outbox or Outbox()
         self.serve = serve
         self.refused = refused
         self.draining = False

@@ -18,6 +18,7 @@ from addons.forwarding import Network, Peer, is_trusted, parse_networks
 from addons.inspection import InspectedExchange
 from addons.listeners import Listeners
 from addons.looplag import LoopLag, Told
+from addons.outbox import Outbox
 from addons.overload import Overload
 from addons.routing import Rejection, error_response
 from addons.settings import RouterSettings
@@ -55,8 +56,9 @@ class Transport:
         self.overload = Overload()
         self._lag = LoopLag(self.overload.lagged, lagged)
         self.deadlines = Deadlines()
-        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls)
-        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused)
+        outbox = Outbox()
+        self.upstreams = UpstreamPool(settings.timeouts(), self.deadlines, tls, outbox)
+        self.clients = Clients(settings.limits(), self.deadlines, self._serve, refused, outbox)
         self.doorman = Doorman(self.clients, self._peer)
         self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}

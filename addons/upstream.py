@@ -21,6 +21,7 @@ from addons import http1
 from addons.bounds import Timeouts
 from addons.deadlines import NEVER, Deadlines, fair_timeout
 from addons.names import addresses_of, first_of, is_our_own
+from addons.outbox import BatchingProtocol, Outbox
 from addons.pool import Worker
 
 # A head that is longer, or more fields, come from no sane worker.
@@ -87,19 +88,17 @@ class _Phase(Enum):
     ENDED = auto()
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(BatchingProtocol):
     """One connection to a worker."""
-
-    transport: asyncio.Transport
 
     def __init__(self, worker: Worker, pool: "UpstreamPool") -> None:
         """A connection that is not made yet."""
+        super().__init__(pool.outbox)
         self.worker = worker
         self.deadline = NEVER
         self.idle_since = 0.0
         self.reused = False
         self.writable = True
-        self.closed = False
         self.on_writable: Callable[[bool], None] | None = None
         self._pool = pool
         self._loop = asyncio.get_running_loop()
@@ -157,12 +156,12 @@ class UpstreamConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
         self._sent += len(data)
-        if not self.closed:
-            self.transport.write(data)
+        self.send(data)
 
     def write_parts(self, parts: Sequence[bytes]) -> None:
         """Send bytes of the request, in one go and without joining long ones."""
         self._sent += sum(map(len, parts))
+        self.flush()
         if not self.closed:
             self.transport.writelines(parts)
 
@@ -476,7 +475,11 @@ class UpstreamPool:
     """Opens connections to workers and keeps the idle ones, shared by all clients."""
 
     def __init__(
-        self, timeouts: Timeouts, deadlines: Deadlines, tls: Callable[[], ssl.SSLContext]
+        self,
+        timeouts: Timeouts,
+        deadlines: Deadlines,
+        tls: Callable[[], ssl.SSLContext],
+        outbox: Outbox | None = None,
     ) -> None:
         """A pool without connections.
 
@@ -484,7 +487,9 @@ class UpstreamPool:
             timeouts: How long to wait.
             deadlines: Who watches over the waits.
             tls: Makes the context for workers that speak TLS; called once, when first needed.
+            outbox: Sends what is written to workers; its own if it shares none.
         """
+        self.outbox = outbox or Outbox()
         self.timeouts = timeouts
         self.deadlines = deadlines
         self._make_tls = tls

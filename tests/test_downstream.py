@@ -716,6 +716,7 @@ async def test_a_request_that_comes_as_the_drain_begins_is_served(world) -> None
     await settle()
 
     connection.data_received(GET)
+    await settle()
     await world.passes(2)
 
     assert transport.written == OK * 2

@@ -272,7 +272,11 @@ class Client:
     async def ended(self) -> None:
         """Wait until all that was sent has been served."""
         await self.until(
-            lambda: self.connection._head is None or self.transport.ended or self.transport.closed
+            lambda: (
+                (self.connection._head is None and not self.connection._unsent)
+                or self.transport.ended
+                or self.transport.closed
+            )
         )
 
     def answers(self) -> list[tuple[int, dict[str, str], bytes]]:

@@ -75,6 +75,7 @@ class Line:
         """Send a request, whole."""
         self.connection.begin(request, self.interims.append)
         self.connection.write(raw)
+        self.connection.flush()
         self.connection.expect_head()
 
     def hear(self) -> bytes:
@@ -315,9 +316,11 @@ async def test_a_request_of_which_a_part_was_read_is_not_stale(line, pool, worke
     pool.take(worker)
     line.connection.begin(POST, line.interims.append)
     line.connection.write(REQUEST)
+    line.connection.flush()
     assert line.hear() == REQUEST
     line.peer.close()
     line.connection.write(more)
+    line.connection.flush()
     line.connection.expect_head()
 
     assert await line.fault() is Fault.CLOSED
@@ -554,6 +557,7 @@ async def test_a_whole_answer_is_whole_though_the_connection_has_closed(line) ->
 async def test_an_answer_may_come_while_the_request_is_still_being_sent(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(REQUEST + b"x" * 5_000_000)
+    line.connection.flush()
     line.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
 
     head, body = await line.answer()
@@ -564,12 +568,14 @@ async def test_an_answer_may_come_while_the_request_is_still_being_sent(line) ->
 async def test_an_early_answer_is_read_though_the_worker_then_closes(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(REQUEST)
+    line.connection.flush()
     line.hear()
     line.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     line.peer.shutdown(socket.SHUT_WR)
     answer = asyncio.create_task(line.answer())
     for _ in range(5):
         line.connection.write(b"x" * 1_000)
+        line.connection.flush()
         await asyncio.sleep(0.01)
 
     head, body = await answer
@@ -586,6 +592,7 @@ async def test_a_tunnel_carries_bytes_both_ways_until_the_worker_closes(line) ->
     end = line.connection.tunnel(line.received.append)
     line.hear()
     line.connection.write(b"ping")
+    line.connection.flush()
     assert line.hear() == b"ping"
     line.say(b" second")
     line.peer.close()
@@ -666,6 +673,7 @@ async def test_who_sends_the_request_is_told_when_the_worker_does_not_take_it(li
     line.connection.on_writable = told.append
 
     line.connection.write(b"x" * 10_000_000)
+    line.connection.flush()
     await until(lambda: told == [False])
     taken = 0
     line.peer.setblocking(False)
@@ -773,6 +781,7 @@ async def test_whoever_stops_waiting_for_a_connection_leaves_none(pool) -> None:
 async def test_an_answer_has_to_begin_in_time_from_the_end_of_the_request(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(REQUEST)
+    line.connection.flush()
     await asyncio.sleep(TIMEOUTS.first_byte + 0.1)
     began = time.monotonic()
     line.connection.expect_head()
@@ -828,6 +837,7 @@ async def test_a_worker_is_not_blamed_for_a_client_that_does_not_read(line) -> N
 async def test_a_worker_that_does_not_read_the_request_is_not_waited_for_either(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(b"x" * 20_000_000)
+    line.connection.flush()
 
     assert await line.fault() is Fault.TIMEOUT
 
@@ -835,10 +845,12 @@ async def test_a_worker_that_does_not_read_the_request_is_not_waited_for_either(
 async def test_the_deadline_of_an_answer_holds_though_the_request_is_still_being_sent(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(REQUEST)
+    line.connection.flush()
     line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegin")
     head = await line.connection.head()
     end = line.connection.relay(head, line.received.append)
     line.connection.write(b"x" * 10_000_000)
+    line.connection.flush()
     taken = 0
     line.peer.setblocking(False)
     while taken < 10_000_000 + len(REQUEST):
@@ -864,6 +876,7 @@ async def test_an_idle_connection_has_no_deadline(line) -> None:
 async def test_a_failed_connection_is_closed_at_once_with_what_was_unsent(line) -> None:
     line.connection.begin(POST, line.interims.append)
     line.connection.write(b"x" * 20_000_000)
+    line.connection.flush()
     line.connection.fail(Fault.TIMEOUT)
 
     assert await line.fault() is Fault.TIMEOUT
@@ -875,6 +888,7 @@ async def test_who_waits_for_room_is_let_go_when_the_connection_ends(line) -> No
     line.connection.begin(POST, line.interims.append)
     line.connection.on_writable = told.append
     line.connection.write(b"x" * 10_000_000)
+    line.connection.flush()
     await until(lambda: told == [False])
 
     line.reset()
