@@ -250,7 +250,7 @@ class Exchange:
         if not self.body.done or backend.orders.given or self.head.upgrade:
             return False
         arrived = time.monotonic()
-        known = backend.labels.known(self.key())
+        known = backend.orders.blanket or backend.labels.known(self.key())
         if known is None:
             return False
         self.active = backend.ledger.open(self.head.method, self.head.target, known, arrived)
@@ -388,7 +388,7 @@ class Exchange:
         ordered = orders.decide(view, self.fields(), self.client.peer) if orders.given else None
         if isinstance(ordered, Rejection):
             raise RejectedError(ordered)
-        classification = ordered or await self._backend.labels.classify(view)
+        classification = ordered or orders.blanket or await self._backend.labels.classify(view)
         self.active = self._backend.ledger.open(
             view.method.encode("utf-8", "surrogateescape"),
             view.path.encode("utf-8", "surrogateescape"),

@@ -5,7 +5,7 @@ does not backtrack, and bodies are looked at as they came: nothing is unpacked.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, override
 
@@ -31,6 +31,11 @@ class _Search:
         letters = "".join(letter for flag, letter in _FLAGS.items() if flags & flag)
         self._regex = LinearRegex(pattern, letters)
 
+    @property
+    def found_in(self) -> Callable[[str], bool]:
+        """Whether it is found in a text."""
+        return self._regex.found_in
+
     def search(self, subject: str | bytes) -> bool:
         """Whether it is found in the subject."""
         text = subject if isinstance(subject, str) else subject.decode("utf-8", "replace")
@@ -54,6 +59,20 @@ def compile_filter(text: str) -> Predicate:
     Raises:
         ValueError: If it is none, or one that cannot be answered before a request is routed.
     """
+    fits = parse_filter(text, KNOWN_BEFORE_ROUTING)
+    return lambda facts: bool(fits(_STAGE.show(facts)))
+
+
+def parse_filter(text: str, known: Sequence[str]) -> Any:  # noqa: ANN401 - mitmproxy's own, without a name
+    """A filter as mitmproxy's parser makes it, but with expressions that cannot be slow.
+
+    Args:
+        text: What the operator wrote.
+        known: Codes of the expressions that can be answered.
+
+    Raises:
+        ValueError: If it is none, or asks for more.
+    """
     if _nesting(text) > MAX_NESTING:
         msg = f"{text[:60]!r} nests parentheses over {MAX_NESTING} deep"
         raise ValueError(msg)
@@ -63,13 +82,13 @@ def compile_filter(text: str) -> Predicate:
         msg = f"{text[:60]!r} is no flow filter; write one like ~m GET & ~u /export"
         raise ValueError(msg) from None
     for token in _tokens(fits):
-        if token.code not in KNOWN_BEFORE_ROUTING:
-            known = ", ".join(f"~{code}" for code in KNOWN_BEFORE_ROUTING)
-            msg = f"~{token.code} is about what is not known yet; known are {known}"
+        if token.code not in known:
+            usable = ", ".join(f"~{code}" for code in known)
+            msg = f"~{token.code} is about what is not known yet; known are {usable}"
             raise ValueError(msg)
         if hasattr(token, "re"):
             token.re = _Search(token.expr, token.re.flags)
-    return lambda facts: bool(fits(_STAGE.show(facts)))
+    return fits
 
 
 def _nesting(text: str) -> int:

@@ -1,11 +1,11 @@
-"""mitmproxy's flows to our types and back. The only place that reads or writes a flow's fields."""
+"""mitmproxy's flows to our types and back. Who reads or writes their fields does it here.
 
-import asyncio
-import time
+New ones are made in `flowmaking`.
+"""
+
 from collections.abc import Callable, Iterable
 
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState, Server
 
 from addons import http1
 from addons.pool import Worker
@@ -41,28 +41,13 @@ OWN_LABEL_MARKER = ":label:"
 """Emoji that mitmproxy's interfaces show beside a flow; `~marker snail` finds the heavy ones."""
 
 
-def request_of(head: http1.RequestHead, scheme: str) -> http.Request:
-    """The request of a flow, as the client sent it; its body comes later."""
-    host, _, port = head.host.decode("ascii").rpartition(":")
-    has_port = bool(host) and port.isdigit()
-    default_port = 443 if scheme == "https" else 80
-    # With an absolute target, its authority is the Host.
-    fields = [
-        (name, head.host if name.lower() == b"host" else value) for name, value in head.fields
-    ]
-    return http.Request(
-        host=host if has_port else head.host.decode("ascii"),
-        port=int(port) if has_port else default_port,
-        method=head.method,
-        scheme=scheme.encode(),
-        authority=b"",
-        path=head.target,
-        http_version=b"HTTP/1.%d" % head.minor,
-        headers=http.Headers(fields),
-        content=None,
-        trailers=None,
-        timestamp_start=time.time(),
-        timestamp_end=None,
+def shows(request: http.Request, head: http1.RequestHead) -> bool:
+    """Whether a flow's request has the line and the fields of this head, one by one."""
+    data = request.data
+    return (
+        data.headers.fields == tuple(head.fields)
+        and data.path == head.target
+        and data.method == head.method
     )
 
 
@@ -82,20 +67,6 @@ def head_of(request: http.Request, original: http1.RequestHead) -> http1.Request
     return head
 
 
-def response_of(head: http1.ResponseHead) -> http.Response:
-    """The response of a flow, as the worker sent it; its body comes later."""
-    return http.Response(
-        http_version=b"HTTP/1.%d" % head.minor,
-        status_code=head.status,
-        reason=head.reason,
-        headers=http.Headers(head.fields),
-        content=None,
-        trailers=None,
-        timestamp_start=time.time(),
-        timestamp_end=None,
-    )
-
-
 def response_head_of(
     response: http.Response, framed: http1.ResponseHead | None
 ) -> http1.ResponseHead:
@@ -105,23 +76,15 @@ def response_head_of(
         response: The flow's.
         framed: Whose framing it has, if its body passes as it comes.
     """
-    fields = [field for field in response.headers.fields if http1.is_well_formed([field])]
+    fields = list(response.headers.fields)
+    if not http1.is_well_formed(fields):
+        fields = [field for field in fields if http1.is_well_formed([field])]
     reason = response.data.reason if http1.is_well_formed([(b"x", response.data.reason)]) else b""
     head = http1.ResponseHead(response.status_code, reason, 1, fields)
     if framed is not None:
         head.minor = framed.minor
         head.content_length, head.chunked = framed.content_length, framed.chunked
     return head
-
-
-def server_of(worker: Worker, transport: asyncio.BaseTransport) -> Server:
-    """The upstream side of a flow, for people to see."""
-    server = Server(address=(worker.host, worker.port))
-    server.state = ConnectionState.OPEN
-    server.timestamp_start = server.timestamp_tcp_setup = time.time()
-    server.peername = transport.get_extra_info("peername")
-    server.sockname = transport.get_extra_info("sockname")
-    return server
 
 
 def view_of(request: http.Request, max_body_bytes: int) -> RequestView:
@@ -199,16 +162,15 @@ def reject(flow: http.HTTPFlow, rejection: Rejection) -> None:
     )
 
 
-def is_stream(response: http.Response, max_buffered_bytes: int) -> bool:
+def is_stream(head: http1.ResponseHead, max_buffered_bytes: int) -> bool:
     """Whether the response has to pass as it comes.
 
     True for all whose end is not announced (server-sent events, token streams, chunked) and for
     those too long to be held in memory.
     """
-    length = announced_body_bytes(response)
-    if length is None:
-        return response.status_code not in http1.NO_CONTENT
-    return length > max_buffered_bytes
+    if head.chunked or head.content_length is None:
+        return head.status not in http1.NO_CONTENT
+    return head.content_length > max_buffered_bytes
 
 
 def announced_body_bytes(response: http.Response) -> int | None:
@@ -216,15 +178,6 @@ def announced_body_bytes(response: http.Response) -> int | None:
     length = response.headers.get("content-length", "")
     usable = length.isascii() and length.isdigit() and len(length) <= http1.MAX_LENGTH_DIGITS
     return int(length) if usable and "transfer-encoding" not in response.headers else None
-
-
-def tell_client(response: http.Response, headers: dict[str, str]) -> None:
-    """Set our response headers; a worker's values under our names are dropped."""
-    ours = [name for name in response.headers if name.lower().startswith(RESERVED_PREFIX)]
-    for name in ours:
-        response.headers.pop(name, None)
-    for name, value in headers.items():
-        response.headers[name] = value
 
 
 def joined(stream: Callable[[bytes], Iterable[bytes] | bytes]) -> Callable[[bytes], bytes]:

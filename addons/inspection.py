@@ -11,18 +11,10 @@ from collections.abc import Callable
 from typing import override
 
 from mitmproxy import http
-from mitmproxy.connection import Client, Server
+from mitmproxy.connection import Client
 from mitmproxy.flow import Error
-from mitmproxy.hooks import Hook
-from mitmproxy.proxy.layers.http._hooks import (
-    HttpErrorHook,
-    HttpRequestHeadersHook,
-    HttpRequestHook,
-    HttpResponseHeadersHook,
-    HttpResponseHook,
-)
 
-from addons import flowview, http1
+from addons import flowmaking, flowview, http1
 from addons.accounting import Failure
 from addons.classification import failure_text
 from addons.dispatch import Dispatcher
@@ -32,7 +24,7 @@ from addons.forwarding import passing_trailers
 from addons.pool import Lease
 from addons.routing import INTERNAL_ERROR, Rejection
 from addons.upstream import UpstreamConnection
-from classifier.contracts import RequestView
+from classifier.contracts import Classification, RequestView
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +62,7 @@ class InspectedExchange(Exchange):
         self._max_buffered_bytes = max_buffered_bytes
         self._inspected = inspected
         self._dispatcher = dispatcher
+        self._content: bytes | None = None
         self._transform: Callable[[bytes], bytes] | None = None
         self._arrived = 0.0
         self._addon_failed = False
@@ -81,9 +74,7 @@ class InspectedExchange(Exchange):
         client = self.client.introduce()
         if not isinstance(client, Client):
             raise TypeError(client)
-        flow = http.HTTPFlow(client, Server(address=None), live=True)
-        flow.request = flowview.request_of(self.head, self.client.peer.scheme)
-        return flow
+        return flowmaking.flow_of(client, self.head, self.client.peer.scheme)
 
     # For the addon's own hook
 
@@ -95,16 +86,38 @@ class InspectedExchange(Exchange):
         if self.active is not None or self.rejection is not None:
             return
         try:
-            await self._lease(await self._label(self.view(), self._arrived))
+            classification = self._label_known() or await self._label(self.view(), self._arrived)
+            lease = self._backend.admission.lease_now(classification.label)
+            if lease is None:
+                await self._lease(classification)
+            else:
+                self._backend.budget.on_request()
+                self._hold(lease)
         except RejectedError as exc:
             self.rejection = exc.rejection
             flowview.reject(self.flow, exc.rejection)
 
+    def _label_known(self) -> Classification | None:
+        """The label, if it can be told at once: nobody has changed the request."""
+        backend = self._backend
+        if backend.orders.given or not self.body.done or not self._is_untouched():
+            return None
+        known = backend.labels.known(self.key())
+        if known is not None:
+            head = self.head
+            self.active = backend.ledger.open(head.method, head.target, known, self._arrived)
+        return known
+
     @override
     def view(self) -> RequestView:
-        if not self.body.done:
+        if not self.body.done or self._is_untouched():
             return super().view()
         return flowview.view_of(self.flow.request, self._backend.bounds.classify_body_bytes)
+
+    def _is_untouched(self) -> bool:
+        """Whether the flow's request still is what the client has sent."""
+        request = self.flow.request
+        return request.data.content is self._content and flowview.shows(request, self.head)
 
     @override
     def fields(self) -> http1.Fields:
@@ -134,10 +147,10 @@ class InspectedExchange(Exchange):
             self.client.abort()
 
     async def _serve_flow(self) -> None:
-        await self._fire(HttpRequestHeadersHook(self.flow))
+        await self._fire("requestheaders")
         if self.flow.response is None:
             await self._read_flow()
-            await self._fire(HttpRequestHook(self.flow))
+            await self._fire("request")
         if self.rejection is not None:
             raise RejectedError(self.rejection)
         if self.flow.response is not None:
@@ -160,7 +173,7 @@ class InspectedExchange(Exchange):
         request = self.flow.request
         request.timestamp_end = time.time()
         if self.body.done:
-            request.data.content = self.body.kept()
+            request.data.content = self._content = self.body.kept()
             if self.body.trailers:
                 request.data.trailers = http.Headers(self.body.trailers)
         else:
@@ -172,6 +185,8 @@ class InspectedExchange(Exchange):
         Raises:
             RejectedError: If it is no valid request any more.
         """
+        if not self.head.chunked and self._is_untouched():
+            return
         request = self.flow.request
         try:
             head = flowview.head_of(request, self.head)
@@ -287,17 +302,16 @@ class InspectedExchange(Exchange):
         self, connection: UpstreamConnection, head: http1.ResponseHead
     ) -> http.Response:
         """Put the head of an answer into the flow; the answer is what addons made of it."""
-        self.flow.server_conn = flowview.server_of(connection.worker, connection.transport)
-        self.flow.response = response = flowview.response_of(head)
-        flowview.tell_client(response, self._client_fields())
-        response.stream = flowview.is_stream(response, self._max_buffered_bytes)
-        await self._fire(HttpResponseHeadersHook(self.flow))
+        self.flow.server_conn = flowmaking.server_of(connection.worker, connection.transport)
+        self.flow.response = response = flowmaking.response_of(head, self._client_fields())
+        response.stream = flowview.is_stream(head, self._max_buffered_bytes)
+        await self._fire("responseheaders")
         return self._response_now()
 
-    def _client_fields(self) -> dict[str, str]:
+    def _client_fields(self) -> tuple[tuple[str, str], ...]:
         if not self._backend.bounds.client_headers or self.active is None:
-            return {}
-        return dict(self.active.client_headers())
+            return ()
+        return self.active.client_headers()
 
     def _response_now(self) -> http.Response:
         """The flow's response: an addon may have put another in its place.
@@ -314,20 +328,23 @@ class InspectedExchange(Exchange):
 
     async def _fire_response(self) -> None:
         self._told_end = True
-        await self._fire(HttpResponseHook(self.flow))
+        await self._fire("response")
 
-    async def _fire(self, hook: Hook) -> None:
+    async def _fire(self, name: str) -> None:
         """Fire a hook and wait for it, also if the client leaves meanwhile.
 
         Raises:
             KilledError: If somebody has killed the flow.
         """
-        firing = asyncio.ensure_future(self._dispatcher.fire(hook, self.flow))
-        try:
-            await asyncio.shield(firing)
-        except asyncio.CancelledError:
-            await firing
-            raise
+        pending = self._dispatcher.fire(name, self.flow)
+        if pending is not None:
+            firing = asyncio.ensure_future(pending)
+            try:
+                # mitmproxy's loop starts tasks eagerly, so it may be done already.
+                await (firing if firing.done() else asyncio.shield(firing))
+            except asyncio.CancelledError:
+                await firing
+                raise
         if self.flow.error is not None and self.flow.error.msg == Error.KILLED_MESSAGE:
             raise KilledError
 
@@ -338,4 +355,6 @@ class InspectedExchange(Exchange):
         if self.flow.error is None:
             left = self._failure is Failure.CLIENT_DISCONNECTED
             self.flow.error = Error(flowview.CLIENT_LEFT if left else self._failure.value)
-        await self._dispatcher.fire(HttpErrorHook(self.flow), self.flow)
+        pending = self._dispatcher.fire("error", self.flow)
+        if pending is not None:
+            await pending

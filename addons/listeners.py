@@ -47,7 +47,7 @@ class Listeners:
         self._ours = ours
         self._taken: dict[asyncio.Server, AsyncioServerInstance[Any]] = {}
         self._addons: list[object] = []
-        self._watched = False
+        self._watched = self._may_block = False
 
     def follow(self) -> None:
         """Take the sockets that are open now, and those that mitmproxy will open."""
@@ -85,6 +85,8 @@ class Listeners:
         now = list(manager.lookup.values())
         if now != self._addons:
             self._addons = now
+            # The command `slb` leaves it out.
+            self._may_block = any(isinstance(addon, Block) for addon in now)
             self._watched = any(
                 callable(getattr(addon, hook, None))
                 for addon in addonmanager.traverse(manager.chain)
@@ -92,6 +94,8 @@ class Listeners:
                 for hook in CONNECTION_HOOKS
             )
         # This one of mitmproxy's own looks at every connection, and does nothing but by these.
+        if not self._may_block:
+            return self._watched
         return bool(self._watched or ctx.options.block_global or ctx.options.block_private)
 
 

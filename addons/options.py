@@ -15,7 +15,9 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from addons.choosing import HeadTest
 from addons.filters import compile_filter
+from addons.headfilters import compile_head_filter
 from addons.settings import OPTION_PREFIX, RouterSettings, option_names, own_workers
 from classifier.configuration import SettingsError, exit_with, load
 from classifier.labels_file import LabelsFile, read_labels_file
@@ -58,7 +60,7 @@ class _Unconverted(Protocol):
 def add_options(loader: Loader, settings: RouterSettings) -> None:
     """Declare our options; their defaults are what environment and `.env` say: these settings."""
     for option, field in option_names().items():
-        default = getattr(settings, field)
+        default = _as_option(getattr(settings, field))
         loader.add_option(
             option, type(default), default, str(RouterSettings.model_fields[field].description)
         )
@@ -101,9 +103,16 @@ def change(values: Mapping[str, object]) -> None:
         SettingsError: If they do not fit; then the old ones stay in force.
     """
     try:
-        ctx.options.update(**{f"{OPTION_PREFIX}{field}": value for field, value in values.items()})
+        ctx.options.update(
+            **{f"{OPTION_PREFIX}{field}": _as_option(value) for field, value in values.items()}
+        )
     except exceptions.OptionsError as exc:
         raise SettingsError(str(exc)) from exc
+
+
+def _as_option(value: object) -> object:
+    """A setting as mitmproxy keeps it: it cannot read fractions from a `--set`."""
+    return str(value) if isinstance(value, float) else value
 
 
 def _plain(name: str, value: _Unconverted | object) -> object:
@@ -127,7 +136,22 @@ def settings_from_options() -> RouterSettings:
         SettingsError: If a value does not fit.
     """
     values = {field: getattr(ctx.options, option) for option, field in option_names().items()}
-    return load(RouterSettings, **values)
+    settings = load(RouterSettings, **values)
+    try:
+        head_filter(settings)
+    except ValueError as exc:
+        msg = f"INSPECT_FILTER: {exc}"
+        raise SettingsError(msg) from exc
+    return settings
+
+
+def head_filter(settings: RouterSettings) -> HeadTest | None:
+    """The filter that chooses what becomes a flow; None if there is none.
+
+    Raises:
+        ValueError: If it is none, or one that cannot be answered when a request's head is there.
+    """
+    return compile_head_filter(settings.inspect_filter) if settings.inspect_filter else None
 
 
 def read_labels(path: str) -> LabelsFile:
@@ -147,7 +171,11 @@ def set_proxy_options() -> None:
     One line for each flow shows query strings, which hold secrets: ask for it with
     `--set flow_detail=2` or more.
     """
-    ctx.options.update(**PROXY_OPTIONS)
+    # Only the known: the command `slb` leaves out the addons that some are of.
+    ctx.options.update_known(**PROXY_OPTIONS)
+    if "keep_alt_svc_header" in ctx.options:
+        # Inspected or not, it passes as it came: rewritten, it would name a port without HTTP/3.
+        ctx.options.update(keep_alt_svc_header=True)
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     if "flow_detail" in ctx.options and ctx.options.flow_detail == 1:

@@ -1,4 +1,4 @@
-"""What an operator has ordered beforehand: labels forced by trusted clients, and rules.
+"""What an operator has ordered beforehand: labels forced by trusted clients, rules, or no routing.
 
 Invariant: only what the operator's settings allow decides here. A header from anybody else is as
 if it were not there, and no worker ever sees it: its name is reserved.
@@ -12,19 +12,32 @@ from addons.routing import FORCE_LABEL_HEADER, UNKNOWN_LABEL, Rejection
 from classifier.contracts import LABELS, Classification, Label, ReasonCode, RequestView, Source
 from classifier.rules import RequestFacts, Rule, first_match
 
+_ROUTING_IS_OFF = Classification(
+    Label.GENERAL, 1.0, Source.OVERRIDE, "routing is off", code=ReasonCode.OVERRIDE
+)
 _FORCE_LABEL = FORCE_LABEL_HEADER.encode()
 NOBODY = Peer("", "http")
 
 
 class StandingOrders:
-    """The orders in force; one for the life of the process, settings come by `take_over`."""
+    """The orders in force; one for the life of the process, settings come by `take_over`.
+
+    Attributes:
+        given: Whether there are orders that have to be looked at for each request.
+        blanket: What is decided of all other requests without asking; None while routing is on.
+    """
 
     def __init__(self) -> None:
         """No orders yet."""
         self.take_over(LABELS, (), "")
 
     def take_over(
-        self, labels: Iterable[Label], rules: tuple[Rule, ...], override_sources: str
+        self,
+        labels: Iterable[Label],
+        rules: tuple[Rule, ...],
+        override_sources: str,
+        *,
+        routing: bool = True,
     ) -> None:
         """Obey these from now on.
 
@@ -32,10 +45,12 @@ class StandingOrders:
             labels: All that there are.
             rules: In order; the first that fits decides.
             override_sources: Addresses and networks whose clients may force a label.
+            routing: Whether labels are asked for at all.
         """
         self._labels = {label.encode(): label for label in labels}
         self._rules = rules
         self._networks: tuple[Network, ...] = parse_networks(override_sources)
+        self.blanket = None if routing else _ROUTING_IS_OFF
         self.given = bool(self._rules or self._networks)
 
     def decide(

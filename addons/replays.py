@@ -40,7 +40,7 @@ class Replays:
         view = flowview.view_of(flow.request, max_body_bytes)
         fields = list(flow.request.headers.fields)
         ordered = self.orders.by_rule(view, fields) if self.orders.given else None
-        decided = ordered or await labels.classify(view)
+        decided = ordered or self.orders.blanket or await labels.classify(view)
         lease = await admission.lease(decided.label)
         if isinstance(lease, Rejection):
             flowview.reject(flow, lease)

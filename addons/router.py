@@ -1,6 +1,6 @@
 """Semantic load balancer for mitmproxy: each request goes to the pool that its meaning asks for.
 
-Run it:
+Run it as `slb`, with nothing of mitmproxy that it does not need (`addons/launcher.py`), or:
 
     mitmdump --mode reverse:http://unrouted.invalid:9 --listen-port 8080 -s addons/router.py
 
@@ -256,7 +256,8 @@ class SemanticRouter:
         self._fleet.take_over(settings, file)
         # First, for requests count from now on.
         telemetry.expect(self._fleet.admission.routes())
-        self._orders.take_over(file.labels, file.rules, settings.override_header_sources)
+        sources = settings.override_header_sources
+        self._orders.take_over(file.labels, file.rules, sources, routing=settings.routing)
         self._transport.use(
             settings,
             Backend(

@@ -28,6 +28,9 @@ CLIENT_DECISION_HEADER = f"{RESERVED_PREFIX}decision-id"
 FORCE_LABEL_HEADER = f"{RESERVED_PREFIX}force-label"
 """Where a trusted client says which label a request has; reserved, so no worker ever sees it."""
 
+INSPECT_HEADER = f"{RESERVED_PREFIX}inspect"
+"""Where a trusted client asks that a request become a flow; reserved as well."""
+
 
 def route_headers(decided: Classification) -> tuple[tuple[str, str], ...]:
     """What the worker is told about the decision."""

@@ -179,6 +179,13 @@ class RouterSettings(Settings):
         int,
         Field(ge=0, le=600_000, description="How long a label is used while an LLM is asked."),
     ] = 1_000
+    routing: Annotated[
+        bool,
+        Field(
+            description="Ask what requests mean. If not, all go to general, but for those that a"
+            " rule or a trusted client gives another label."
+        ),
+    ] = True
     classify_body_bytes: Annotated[
         int,
         Field(ge=0, le=MAX_PAYLOAD_BYTES, description="How much of a body the classifier reads."),
@@ -194,9 +201,21 @@ class RouterSettings(Settings):
         Field(description="Requests that differ only in ids, texts and the like share a label."),
     ] = True
     inspect: Annotated[
-        Literal["all", "off"],
-        Field(description="Which requests mitmproxy sees as flows: all, or off for none."),
+        Literal["all", "matching", "off"],
+        Field(description="Which requests mitmproxy sees as flows: all, matching, or off: none."),
     ] = "all"
+    inspect_filter: Annotated[
+        str,
+        Field(description="With matching: a flow filter about the request's head; empty: none."),
+    ] = ""
+    inspect_sample_percent: Annotated[
+        float,
+        Field(ge=0, le=100, description="With matching: how many of a hundred, by chance."),
+    ] = 0
+    inspect_header_sources: Annotated[
+        Networks,
+        Field(description="With matching: who may ask for it with x-slb-inspect: 1; empty: none."),
+    ] = ""
     stream_body_bytes: Annotated[
         int,
         Field(gt=0, description="Longer bodies pass as they come; flows do not show them."),

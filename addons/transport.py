@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from mitmproxy import ctx
 
-from addons import http1
+from addons import http1, options
+from addons.choosing import Choice
 from addons.deadlines import Deadlines
 from addons.dispatch import Dispatcher
 from addons.downstream import ClientConnection, Clients, RequestBody
@@ -25,6 +27,8 @@ from addons.settings import RouterSettings
 from addons.takeover import Doorman
 from addons.upstream import UpstreamPool
 from addons.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 IDLE_SWEEP_SECONDS = 1.0
 
@@ -62,9 +66,9 @@ class Transport:
         self.doorman = Doorman(self.clients, self._peer)
         self._listeners = Listeners(self.doorman, addon)
         self.inspected: dict[str, InspectedExchange] = {}
-        self._dispatcher = Dispatcher(ctx.master.addons)
+        self._dispatcher = Dispatcher(ctx.master.addons, addon)
         self._backend: Backend
-        self._inspects = True
+        self._choice = Choice()
         self._max_buffered_bytes = settings.stream_body_bytes
         self._trusted: tuple[Network, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,7 +80,7 @@ class Transport:
         self.overload.limit_seconds = settings.max_loop_lag_ms / 1000
         self.upstreams.timeouts = settings.timeouts()
         self.upstreams.keep_only(workers)
-        self._inspects = settings.inspect == "all"
+        self._choose(settings)
         self._max_buffered_bytes = settings.stream_body_bytes
         self._trusted = parse_networks(settings.trusted_proxies)
 
@@ -115,7 +119,7 @@ class Transport:
             self.clients.refused(rejection)
             turn_away(client, head, body, rejection)
             return None
-        if not self._inspects:
+        if not self._choice.wanted(head, client.peer) or not self._dispatcher.is_heard():
             return Exchange(self._backend, client, head, body).begin()
         exchange = InspectedExchange(
             self._backend,
@@ -127,6 +131,19 @@ class Transport:
             dispatcher=self._dispatcher,
         )
         return exchange.run()
+
+    def _choose(self, settings: RouterSettings) -> None:
+        self._choice.take_over(
+            settings.inspect,
+            options.head_filter(settings),
+            settings.inspect_sample_percent,
+            parse_networks(settings.inspect_header_sources),
+        )
+        if self._choice.chooses_nothing:
+            logger.warning(
+                "INSPECT=matching chooses no request; set INSPECT_FILTER, INSPECT_SAMPLE_PERCENT"
+                " or INSPECT_HEADER_SOURCES"
+            )
 
     async def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()

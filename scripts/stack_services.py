@@ -128,15 +128,9 @@ def _proxy(settings: Mapping[str, str], run_dir: Path) -> Service:
         name="proxy",
         rank=1,
         command=(
-            # Through Python, for the first line of mitmdump names the place it was installed to:
-            # a checkout may have been moved since.
-            sys.executable,
-            str(Path(sys.executable).parent / "mitmdump"),
-            *("-s", str(ROOT / "addons" / "router.py")),
-            *("--mode", "reverse:http://unrouted.invalid:9"),
+            *(sys.executable, "-m", "addons.launcher"),
             *("--listen-host", proxy.host),
             *("--listen-port", str(proxy.port)),
-            *("--set", "connection_strategy=lazy"),
             # Neither reads nor writes the certificates and options that the user keeps in ~.
             *("--set", f"confdir={run_dir / 'mitmproxy'}"),
         ),

@@ -8,11 +8,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from mitmproxy import certs
 
+from tests import processes
 from tests.servers import Ollama, serving
 
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long loads as well")
+    parser.addoption("--slb", action="store_true", help="start proxies as slb, not as mitmdump -s")
+
+
+def pytest_configure(config):
+    if config.getoption("--slb"):
+        processes.PROXIES["program"] = "slb"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import processes, wire
+from tests.malformed import Row
 from tests.processes import LABELS
 from tests.servers import Classifier, serving
 
@@ -54,12 +55,18 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, *flags: str, classifier_url: str = "", **settings: object) -> Iterator[Site]:
+def site(
+    folder: Path,
+    *flags: str,
+    classifier_url: str = "",
+    program: str | None = None,
+    **settings: object,
+) -> Iterator[Site]:
     """A site whose classifier says fast-path to everything, unless another one is given."""
     with wire.recording() as worker, serving(Classifier().app()) as url:
         pools = processes.pool_variables({label: [worker.port] for label in LABELS})
         settings = {"CLASSIFIER_URL": classifier_url or url, **pools, **settings}
-        with processes.proxy(folder, *flags, **settings) as proxy:
+        with processes.proxy(folder, *flags, program=program, **settings) as proxy:
             yield Site(proxy, worker)
 
 
@@ -71,3 +78,16 @@ def is_honest(answer: wire.Answer) -> bool:
         and answer.fields["content-type"] == "application/json"
         and not [word for word in LEAKS if word in answer.text.lower()]
     )
+
+
+def check(site: Site, row: Row, *, tls: bool = False) -> None:
+    """Put a row of the table to the site: its answers are allowed, in time, and honest."""
+    answers = site.converse(row.request, tls=tls)
+
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) <= row.allowed | {200}, row.name
+    assert statuses[0] in row.allowed, (row.name, statuses)
+    assert max(answer.seconds for answer in answers) < 1, row.name
+    for refusal in (answer for answer in answers if answer.status >= 400):
+        assert refusal.last, row.name
+        assert is_honest(refusal), row.name

@@ -16,10 +16,13 @@ import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+OBSERVER = ROOT / "tests" / "observer.py"
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 LABELS = ("fast-path", "general", "high-compute")
 GIVEN: set[int] = set()
+PROXIES = {"program": "mitmdump"}
+"""How the proxy is started where a test does not say; `pytest --slb` changes it."""
 
 
 def free_port() -> int:
@@ -164,21 +167,36 @@ class Proxy:
 def proxy(
     cwd: Path,
     *flags: str,
-    program: str = "mitmdump",
-    script: Path = ROOT / "addons" / "router.py",
+    program: str | None = None,
+    script: Path | None = None,
     target: str = "http://unrouted.invalid:9",
     ports: tuple[int, int] | None = None,
+    seen: bool = True,
     **variables: object,
 ) -> Iterator[Proxy]:
-    """The proxy as users run it; `target` is where nothing may ever go."""
+    """The proxy as users run it; `target` is where nothing may ever go.
+
+    With a script in the router's place it is not `slb`, which has the router built in. An addon
+    looks on, for without one no request becomes a flow; unless it is not `seen`.
+    """
     port, metrics_port = ports or (free_port(), free_port())
-    command = [BIN / program, "--mode", f"reverse:{target}"]
-    command += ["--listen-host", "127.0.0.1", "--listen-port", str(port), "-s", script, *flags]
+    program = program or ("mitmdump" if script else PROXIES["program"])
+    command = [*program_with_router(program, script), "--mode", f"reverse:{target}"]
+    command += ["--listen-host", "127.0.0.1", "--listen-port", str(port), *flags]
+    if seen:
+        command += ["-s", OBSERVER]
     command += ["--set", f"confdir={cwd / 'mitmproxy'}"]
     env = clean_env(METRICS_PORT=metrics_port, **variables)
     ready = f"http://127.0.0.1:{metrics_port}/readyz"
     with running(command, cwd, env, ready, program) as started:
         yield Proxy(started, port, metrics_port)
+
+
+def program_with_router(program: str, script: Path | None = None) -> list[str | Path]:
+    """A command that runs the router, as `slb` or as a script of one of mitmproxy's programs."""
+    if program == "slb":
+        return [sys.executable, "-m", "addons.launcher"]
+    return [BIN / program, "-s", script or ROOT / "addons" / "router.py"]
 
 
 @dataclass

@@ -37,7 +37,7 @@ from addons.health import Outcome
 from addons.orders import StandingOrders
 from addons.pool import Lease, Pool, PoolPolicy, Worker
 from addons.upstream import UpstreamPool
-from classifier.contracts import Classification, Label, RequestView, Source
+from classifier.contracts import LABELS, Classification, Label, RequestView, Source
 from tests.stand_ins import Transport
 
 LIMITS = Limits(
@@ -455,6 +455,22 @@ def error_of(client: Client) -> tuple[int, str]:
 
 
 # What the worker and the client get
+
+
+async def test_without_routing_nobody_is_asked() -> None:
+    async with site_of([]) as site:
+        site.labels.error = AssertionError()
+        site.backend.orders.take_over(LABELS, (), "", routing=False)
+
+        # Once on a new connection to the worker, and once, by callbacks, on an idle one.
+        for _ in range(2):
+            client = await site.ask(request("POST", body=b"hello"))
+            ((status, _, _),) = client.answers()
+            assert status == 200
+
+        heads = site.workers[0].heads
+        assert [b"X-Route-Source: override" in head for head in heads] == [True, True]
+        assert site.labels.views == []
 
 
 async def test_a_request_reaches_a_worker_and_its_answer_the_client() -> None:

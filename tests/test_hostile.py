@@ -6,9 +6,9 @@ import time
 import pytest
 
 from tests import processes, wire
-from tests.hostile import Site, is_honest
+from tests.hostile import check
 from tests.hostile import site as hostile_site
-from tests.malformed import SMUGGLED, TABLE, Row, chunked
+from tests.malformed import SMUGGLED, TABLE, chunked
 
 pytestmark = pytest.mark.integration
 
@@ -21,18 +21,6 @@ def site(tmp_path_factory):
     # Nothing came late, either.
     assert len(site.worker.requests) == site.accepted
     assert site.worker.complaints == []
-
-
-def check(site: Site, row: Row, *, tls: bool = False) -> None:
-    answers = site.converse(row.request, tls=tls)
-
-    statuses = [answer.status for answer in answers]
-    assert set(statuses) <= row.allowed | {200}, row.name
-    assert statuses[0] in row.allowed, (row.name, statuses)
-    assert max(answer.seconds for answer in answers) < 1, row.name
-    for refusal in (answer for answer in answers if answer.status >= 400):
-        assert refusal.last, row.name
-        assert is_honest(refusal), row.name
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])

@@ -274,6 +274,44 @@ def test_without_inspection_no_hook_fires(tmp_path) -> None:
         assert len(site.worker.requests) >= 2
 
 
+@pytest.fixture(scope="module")
+def choosing(tmp_path_factory):
+    chooses = {"INSPECT_FILTER": "~m POST & ~u seen=1", "INSPECT_HEADER_SOURCES": "127.0.0.1"}
+    with site_of(tmp_path_factory.mktemp("choosing"), INSPECT="matching", **chooses) as site:
+        yield site
+
+
+def test_only_requests_that_match_become_flows(choosing) -> None:
+    seen, unseen = choosing.target("/length?seen=1"), choosing.target("/length")
+    # The last one chosen comes after all others: what its journal lacks will never be there.
+    for target in (unseen, seen):
+        for method in ("GET", "POST"):
+            answer = choosing.ask(target, method=method, body=b"b" if method == "POST" else b"")
+            assert (answer.status, answer.fields["x-slb-label"]) == (200, "fast-path")
+
+    assert choosing.hooks(seen) == WHOLE
+    assert choosing.notes(seen)[1]["request"] == "b"
+    assert unseen not in choosing.journal.read_text()
+
+
+def test_a_trusted_client_asks_for_a_flow_and_no_worker_is_told(choosing) -> None:
+    asked, refused = choosing.target("/length"), choosing.target("/length")
+    choosing.ask(refused, "X-SLB-Inspect: 0")
+    choosing.ask(asked, "X-SLB-Inspect: 1")
+
+    assert choosing.hooks(asked) == WHOLE
+    assert refused not in choosing.journal.read_text()
+    for seen in (*choosing.seen(asked), *choosing.seen(refused)):
+        assert seen.values("x-slb-inspect") == []
+
+
+def test_what_a_chosen_request_is_made_of_an_addon_can_change(choosing) -> None:
+    target = choosing.target("/length", "answer_in_request")
+
+    assert choosing.ask(target).status == 200
+    assert choosing.ask(target, "X-SLB-Inspect: 1").status == 418
+
+
 def test_hooks_see_messages_as_they_come(site) -> None:
     target = site.target("/length")
     site.ask(target, "X-A: 1", method="POST", body=b"the body")

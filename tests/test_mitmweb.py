@@ -1,6 +1,7 @@
 """The addon where mitmproxy's users meet it: mitmweb, the bare command, the installed wheel."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -136,6 +137,9 @@ def test_the_installed_wheel_runs_without_the_checkout(tmp_path, backend) -> Non
         cwd=tmp_path,
     ).stdout.strip()
     assert found.startswith(str(site))
+    slb = [python.parent / "slb", "--version"]
+    told = subprocess.run(slb, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert re.match(r"slb: +\d", told)
 
     port, metrics_port = processes.free_port(), processes.free_port()
     command = [python, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]

@@ -40,6 +40,20 @@ def test_without_rules_and_sources_nothing_is_given() -> None:
     assert none.decide(VIEW, force(b"general"), TRUSTED) is None
 
 
+def test_without_routing_all_that_nothing_else_decides_is_general() -> None:
+    off = StandingOrders()
+    assert off.blanket is None
+
+    off.take_over(FILE.labels, FILE.rules, "", routing=False)
+    assert off.blanket == Classification(
+        Label.GENERAL, 1.0, Source.OVERRIDE, "routing is off", code=ReasonCode.OVERRIDE
+    )
+    assert off.decide(VIEW, [BIG], STRANGER).label == "reports"
+
+    off.take_over(FILE.labels, FILE.rules, "")
+    assert off.blanket is None
+
+
 def test_a_rule_decides_with_certainty_and_its_name_is_the_reason() -> None:
     assert orders().decide(VIEW, [BIG], STRANGER) == Classification(
         Label("reports"), 1.0, Source.RULE, "rule tenants", code=ReasonCode.RULE

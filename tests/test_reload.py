@@ -18,6 +18,8 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons
 
 from addons import options
+from addons.forwarding import Peer
+from addons.http1 import parse_request_head
 from addons.labels import LabelsInForce
 from addons.reload import Reloaded, Reloader, Sources, plan, read_again, read_sources
 from addons.router import SemanticRouter
@@ -226,6 +228,44 @@ async def test_what_cannot_be_taken_over_is_refused_and_the_old_labels_serve_on(
 
     assert (addon._labels, addon.settings) == (labels, settings)
     assert (await labels.classify(RequestView("GET", "/"))).source is Source.LOCAL
+
+
+def inspected(addon, path: str, *lines: str) -> bool:
+    asked = parse_request_head("\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *lines]).encode(), 9)
+    return addon._transport._choice.wanted(asked, Peer("10.0.0.7", "http"))
+
+
+async def test_what_becomes_a_flow_can_be_changed(addon, caplog) -> None:
+    assert inspected(addon, "/a")
+    with caplog.at_level("WARNING"):
+        options.change({"inspect": "matching"})
+    assert "INSPECT=matching chooses no request; set INSPECT_FILTER" in caplog.text
+    assert not inspected(addon, "/a")
+
+    options.change({"inspect_filter": "~u /a"})
+    assert (inspected(addon, "/a"), inspected(addon, "/b")) == (True, False)
+
+    options.change({"inspect_filter": "", "inspect_header_sources": "10.0.0.0/8"})
+    assert (inspected(addon, "/a"), inspected(addon, "/a", "x-slb-inspect: 1")) == (False, True)
+
+    options.change({"inspect_sample_percent": 100.0})
+    assert (addon.settings.inspect_sample_percent, inspected(addon, "/a")) == (100.0, True)
+
+    options.change({"inspect": "off"})
+    assert not inspected(addon, "/a", "x-slb-inspect: 1")
+
+
+async def test_a_bad_choice_is_refused_and_the_old_one_stays(addon) -> None:
+    options.change({"inspect": "matching", "inspect_filter": "~u /a"})
+
+    for bad, fault in (
+        ({"inspect_filter": "~b secret"}, "INSPECT_FILTER: ~b is about what is not known yet"),
+        ({"inspect_sample_percent": 101.0}, "INSPECT_SAMPLE_PERCENT: '101.0' should be less than"),
+    ):
+        with pytest.raises(SettingsError, match=fault):
+            options.change(bad)
+
+    assert (inspected(addon, "/a"), inspected(addon, "/b")) == (True, False)
 
 
 async def test_a_request_from_before_a_reload_asks_the_classifier_of_now(

@@ -25,7 +25,7 @@ from addons.settings import AdminSettings, RouterSettings
 from classifier.settings import ClassifierSettings
 from dashboard.settings import DashboardSettings
 from tests import processes
-from tests.processes import BIN, LABELS, ROOT, free_port, until
+from tests.processes import LABELS, ROOT, free_port, until
 from workers.settings import WorkerSettings
 
 BASH = shutil.which("bash") or "/bin/bash"
@@ -560,10 +560,6 @@ def borrow_environment(venv: Path, lock: Path) -> None:
     (packages,) = venv.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "borrowed.pth").write_text("\n".join(ours))
-    # As in a checkout that has been moved: the interpreter of the first line is gone.
-    mitmdump = (BIN / "mitmdump").read_text().partition("\n")[2]
-    (venv / "bin" / "mitmdump").write_text(f"#!/moved/away/bin/python\n{mitmdump}")
-    (venv / "bin" / "mitmdump").chmod(0o755)
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     (venv / "requirements.sha256").write_text(f"{digest}\n")
 

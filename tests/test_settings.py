@@ -56,6 +56,14 @@ def _elsewhere(monkeypatch, tmp_path):
             {"eject_seconds": 20, "eject_max_seconds": 10},
             "EJECT_MAX_SECONDS: 10 is less than EJECT_SECONDS; write as much or more",
         ),
+        (
+            {"inspect_sample_percent": -1},
+            "INSPECT_SAMPLE_PERCENT: -1 should be greater than or equal to 0",
+        ),
+        (
+            {"inspect_header_sources": "nobody"},
+            "INSPECT_HEADER_SOURCES: 'nobody' is no address or network; write one like 10.0.0.0/8",
+        ),
         ({"health_path": "health"}, "HEALTH_PATH: 'health' is not a path; write one like /health"),
         (
             {"health_path": "/a HTTP/1.1\r\nX: y"},
@@ -222,6 +230,8 @@ MITMDUMP = [
         ("router_metrics_port=abc", "METRICS_PORT: 'abc' should be a valid integer"),
         ("router_classify_timeout_ms=-5", "CLASSIFY_TIMEOUT_MS: '-5' should be greater than 0"),
         ("router_client_headers=perhaps", "CLIENT_HEADERS: 'perhaps' should be a valid boolean"),
+        ("router_inspect_filter=~bq x", "INSPECT_FILTER: ~bq is about what is not known yet"),
+        ("router_inspect_sample_percent=120", "INSPECT_SAMPLE_PERCENT: '120' should be less than"),
         ("router_client_headers=yes", "Failed to parse option router_client_headers"),
         ("router_classify_timeout_ms=500.0", "Failed to parse option router_classify_timeout_ms"),
         ("router_general_pol=http://a:1", "unknown option router_general_pol; did you mean"),

@@ -157,9 +157,10 @@ def _settings(ground: Ground) -> dict[str, Any]:
 
 
 @contextmanager
-def _router(ground: Ground, inspect: str) -> Iterator[Started]:
-    """As `mitmdump -s addons/router.py`."""
-    with processes.proxy(ground.folder, **_settings(ground), INSPECT=inspect) as proxy:
+def _router(ground: Ground, inspect: str, *, seen: bool = True) -> Iterator[Started]:
+    """As `mitmdump -s addons/router.py`; `seen` by an addon, without which nothing is a flow."""
+    settings = {**_settings(ground), "INSPECT": inspect}
+    with processes.proxy(ground.folder, seen=seen, **settings) as proxy:
         yield Started(proxy.port, proxy.started.process.pid, proxy.control)
 
 
@@ -219,6 +220,8 @@ def _ours(title: str, start: Start, missing: Callable[[], str] = lambda: "") -> 
 
 
 ROUND_ROBIN = ("-s", str(CONFIGS / "round_robin.py"))
+OBSERVER = ("-s", str(processes.OBSERVER))
+"""An addon that looks at each request and each answer: without one, none becomes a flow."""
 _mitmproxy, _httptools = _package("mitmproxy"), _package("httptools")
 
 TARGETS = {
@@ -237,7 +240,8 @@ TARGETS = {
     "mitmdump-rr": Target(
         "round-robin addon on mitmdump", lambda ground: _stock(ground, *ROUND_ROBIN), _mitmproxy
     ),
-    "router-all": _ours("INSPECT=all", partial(_router, inspect="all")),
+    "router-all": _ours("INSPECT=all, an addon", partial(_router, inspect="all")),
+    "router-unseen": _ours("INSPECT=all, no addon", partial(_router, inspect="all", seen=False)),
     "router-matching": _ours(
         "INSPECT=matching",
         partial(_router, inspect="matching"),
@@ -245,7 +249,9 @@ TARGETS = {
     ),
     "router-off": _ours("INSPECT=off", partial(_router, inspect="off")),
     "slb-all": _ours(
-        "launcher, INSPECT=all", partial(_launcher, inspect="all"), missing=_without_launcher
+        "launcher, INSPECT=all, an addon",
+        lambda ground: _launcher(ground, "all", *OBSERVER),
+        missing=_without_launcher,
     ),
     "slb-off": _ours(
         "launcher, INSPECT=off", partial(_launcher, inspect="off"), missing=_without_launcher
