@@ -204,7 +204,7 @@ class ClientConnection(BatchingProtocol):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_clients", "_head", "_idle_deadline", "_idle_since",
+        "__weakref__", "_body", "_clients", "_head", "_idle_deadline", "_idle_since", "_look_until",
         "_on_closed", "_reading", "_scanned", "_sink", "_task", "_unread", "_waits_to_write",
         "_window_from", "_written", "_written_before", "deadline", "on_left", "on_writable",
         "owner", "peer", "state", "writable",
@@ -240,6 +240,7 @@ class ClientConnection(BatchingProtocol):
         self._window_from = 0
         self._idle_since: float | None = None
         self._idle_deadline = NEVER
+        self._look_until = 0.0
 
     # What an exchange does with it
 
@@ -544,7 +545,7 @@ class ClientConnection(BatchingProtocol):
                 self.transport.write_eof()
         else:
             # TLS has no end of one direction alone: it is closed once the client has taken all.
-            self.deadline = time.monotonic()
+            self._look_soon()
 
     # Deadlines
 
@@ -559,6 +560,9 @@ class ClientConnection(BatchingProtocol):
         elif self.state is State.CLOSING and self._is_through():
             # It has had all of the answer: no reset.
             self.transport.close()
+        elif self.state is State.CLOSING and now < self._look_until:
+            # A client waits for the end, and nothing tells that the last bytes have gone out.
+            self.deadline = now
         elif self._has_moved() or (self.writable and not self._reading):
             self._start_window()
         elif self.state is State.EXCHANGE and self.writable and self._body is not None:
@@ -568,6 +572,11 @@ class ClientConnection(BatchingProtocol):
         else:
             # It does not read the answer that it asked for.
             self.abort()
+
+    def _look_soon(self) -> None:
+        """Look at each tick whether all has gone out, and at its progress after a window of time."""
+        now = time.monotonic()
+        self.deadline, self._look_until = now, now + self._window_seconds()
 
     def _is_through(self) -> bool:
         """Whether a connection that is being closed has no more to send."""
@@ -601,6 +610,8 @@ class ClientConnection(BatchingProtocol):
         if reads or not self.writable or self.state in {State.IDLE, State.CLOSING}:
             self._window_from = self._moved()
             self.deadline = time.monotonic() + self._window_seconds()
+            if self.state is State.CLOSING and not self.transport.can_write_eof():
+                self._look_soon()
         elif not self._reading:
             # What is not read from cannot tell that it has gone.
             self._window_from = UNKNOWN

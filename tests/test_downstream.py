@@ -863,3 +863,19 @@ async def test_a_waiter_that_gives_up_leaves_the_body_usable() -> None:
     body.feed(b"x" * 100)
 
     assert len(await body.collect(50)) == 100
+
+
+async def test_over_tls_the_end_comes_as_soon_as_all_has_gone_out(world) -> None:
+    connection, transport = world.connect()
+    transport.can_write_eof = lambda: False
+    connection.data_received(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    await settle()
+    transport.unsent = 1
+    await world.passes(1)
+    assert not transport.closed
+
+    transport.unsent = 0
+    await world.passes(0.5)
+
+    assert transport.closed
+    assert not transport.aborted

@@ -29,7 +29,7 @@ in the same phase, and may be in the midst of one at a look."""
 MOST_WINDOW_SECONDS = 4.0
 QUIET_SHARE, QUIET_SECONDS, MOST_QUIET_SECONDS = 0.2, 0.04, 1.0
 """A target that uses less of a core for so long is done with what the load has left behind."""
-HITS = re.compile(r"^slb_cache_(hits|misses)_total\{.*\} (\S+)$", re.MULTILINE)
+HITS = re.compile(r'^slb_cache_(hits|misses)_total\{layer="exact"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
