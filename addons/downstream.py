@@ -34,8 +34,6 @@ LINGER_SECONDS = 1.0
 PIPELINED_BYTES = 65_536
 WRITE_BUFFER_BYTES = 65_536
 UNKNOWN = -1
-NO_BODY = http1.LengthBody(0)
-"""Shared: nothing is ever fed to it."""
 LOOK_SECONDS = 1.0
 TCP_CLOSE = b"\x07"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -71,7 +69,7 @@ class RequestBody:
             max_bytes: Longest body taken.
             read_more: Told whether more of it is wanted now.
         """
-        self._decoder = http1.request_body(head) if head.has_body else NO_BODY
+        self._decoder = http1.request_body(head) if head.has_body else http1.NO_BODY
         self._max_bytes = max_bytes
         self._read_more = read_more
         self._kept: list[bytes] = []
@@ -574,7 +572,7 @@ class ClientConnection(BatchingProtocol):
             self.abort()
 
     def _look_soon(self) -> None:
-        """Look at each tick whether all has gone out, and at its progress after a window of time."""
+        """Look at each tick whether all has gone out; after a window of time, at the progress."""
         now = time.monotonic()
         self.deadline, self._look_until = now, now + self._window_seconds()
 

@@ -246,26 +246,37 @@ class Exchange:
         Raises:
             RejectedError: If it is not to be served.
         """
-        backend = self._backend
-        if not self.body.done or backend.orders.given or self.head.upgrade:
+        backend, head = self._backend, self.head
+        orders = backend.orders
+        if not self.body.done or orders.given or head.upgrade:
             return False
         arrived = time.monotonic()
-        known = backend.orders.blanket or backend.labels.known(self.key())
+        known = orders.blanket or backend.labels.known(self.key())
         if known is None:
             return False
-        self.active = backend.ledger.open(self.head.method, self.head.target, known, arrived)
+        self.active = active = backend.ledger.open(head.method, head.target, known, arrived)
         lease = backend.admission.lease_now(known.label)
         if lease is None:
             return False
         backend.budget.on_request()
         self._hold(lease)
-        connection = backend.upstreams.take(lease.worker)
+        worker = lease.worker
+        connection = backend.upstreams.take(worker)
         if connection is None:
             return False
         self._connection = connection
         self.client.on_left = self._client_left
-        connection.begin(self.head, self._interim, self._answered)
-        self._send(connection)
+        connection.begin(head, self._interim, self._answered)
+        if self.body.size or head.has_body:
+            self._send(connection)
+        else:
+            route = route_block(known)
+            connection.write(
+                upstream_head(
+                    head, self.client.peer, route, content_length=None, default_host=worker.name
+                )
+            )
+            connection.expect_head(active.decided)
         return True
 
     def _answered(self, answer: Answer) -> None:
@@ -277,10 +288,24 @@ class Exchange:
             self._go_on(self._ask(UpstreamError(Fault.BAD_ANSWER)))
         else:
             try:
-                self._start_relay(connection, answer, answer, self._ended)
+                payload = connection.take_whole(answer)
+                if payload is None:
+                    self._start_relay(connection, answer, answer, self._ended)
+                    return
+                self._answer_at_once(connection, answer, payload)
             except Exception as exc:
                 self._fail(exc)
-                self._end()
+            self._end()
+
+    def _answer_at_once(
+        self, connection: UpstreamConnection, head: http1.ResponseHead, payload: bytes
+    ) -> None:
+        """Hand on an answer that is there as a whole."""
+        block = self._start_answer(head)
+        self._status = head.status
+        self._begun = True
+        self.client.write(block + payload if payload else block)
+        self._judge(connection, head)
 
     def _ended(self, error: UpstreamError | None) -> None:
         """The body of the answer has ended, or broken off."""
@@ -728,7 +753,8 @@ class Exchange:
         if self._connection is not None:
             self._connection.drop()
             self._connection = None
-        self._pending = []
+        if self._pending:
+            self._pending = []
 
     def _close(self) -> None:
         """Give everything back; the exchange is over."""

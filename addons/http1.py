@@ -578,6 +578,10 @@ class ChunkedBody:
         self.trailers.append((name, value.strip(b" \t")))
 
 
+NO_BODY = LengthBody(0)
+"""Shared by all messages without one: nothing is ever fed to it."""
+
+
 def request_body(head: RequestHead) -> Body:
     """How the body of this request is read."""
     return ChunkedBody() if head.chunked else LengthBody(head.content_length or 0)

@@ -218,29 +218,29 @@ async def probe(worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None)
         return None
     except (OSError, ValueError) as exc:
         return None if is_our_own(exc) else Check.UNREACHABLE
+    connected = False
     try:
         # Within each other, not one after the other: what the connection has taken on a busy loop
         # is no time that the worker has had for its answer.
         async with fair_timeout(policy.timeout_seconds):
-            return await _ask(worker, policy, tls, addresses)
-    except TimeoutError:
-        return Check.FAILED
+            async with fair_timeout(min(policy.connect_seconds, policy.timeout_seconds)):
+                reader, writer = await first_of(addresses, partial(_connect, worker, tls))
+            connected = True
+            return await _ask(worker, policy, reader, writer)
+    except (OSError, ValueError) as exc:
+        # A time that is over is an OSError as well, whichever of the two it was.
+        if connected:
+            return Check.FAILED
+        return None if is_our_own(exc) else Check.UNREACHABLE
 
 
 async def _ask(
-    worker: Worker, policy: ProbePolicy, tls: ssl.SSLContext | None, addresses: tuple[str, ...]
-) -> Check | None:
-    """Connect and ask; see `probe`."""
-    try:
-        async with fair_timeout(min(policy.connect_seconds, policy.timeout_seconds)):
-            reader, writer = await first_of(addresses, partial(_connect, worker, tls))
-    except (OSError, ValueError) as exc:
-        return None if is_our_own(exc) else Check.UNREACHABLE
+    worker: Worker, policy: ProbePolicy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> Check:
+    """Ask a worker that is connected; see `probe`."""
     try:
         writer.write(_request(worker, policy.path))
         status_line = await reader.readline()
-    except (OSError, ValueError):
-        return Check.FAILED
     finally:
         # Not `close`: with TLS it would wait for the worker's goodbye.
         writer.transport.abort()

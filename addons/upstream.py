@@ -91,6 +91,13 @@ class _Phase(Enum):
 class UpstreamConnection(BatchingProtocol):
     """One connection to a worker."""
 
+    __slots__ = (
+        "_acked_at_start", "_answered", "_body", "_head_deadline", "_interims", "_loop",
+        "_on_answer", "_on_end", "_on_interim", "_paused", "_phase", "_plain", "_pool", "_request",
+        "_reset", "_scanned", "_sent", "_sent_before", "_sink", "_unread", "_whole", "deadline",
+        "idle_since", "on_writable", "reused", "worker", "writable",
+    )  # fmt: skip
+
     def __init__(self, worker: Worker, pool: "UpstreamPool") -> None:
         """A connection that is not made yet."""
         super().__init__(pool.outbox)
@@ -147,10 +154,15 @@ class UpstreamConnection(BatchingProtocol):
         self._whole = False
         self._phase = _Phase.HEAD
 
-    def expect_head(self) -> None:
-        """The request has gone out: its answer has to begin in time."""
-        self._head_deadline = time.monotonic() + self._pool.timeouts.first_byte
-        if self._waits_for_head():
+    def expect_head(self, now: float | None = None) -> None:
+        """The request has gone out: its answer has to begin in time.
+
+        Args:
+            now: The present, in monotonic seconds, if the caller knows it.
+        """
+        now = time.monotonic() if now is None else now
+        self._head_deadline = now + self._pool.timeouts.first_byte
+        if self._phase is _Phase.HEAD:
             self.deadline = self._head_deadline
 
     def write(self, data: bytes) -> None:
@@ -179,6 +191,22 @@ class UpstreamConnection(BatchingProtocol):
         if not isinstance(answer, http1.ResponseHead):
             raise answer or UpstreamError(Fault.CLOSED)
         return answer
+
+    def take_whole(self, head: http1.ResponseHead) -> bytes | None:
+        """The body of the answer, if all of it has come already; None if it has to be relayed."""
+        length = head.content_length
+        if self._request is None or self.closed:
+            return None
+        if self._request.method == b"HEAD" or head.status in http1.NO_CONTENT:
+            length = 0
+        data = self._unread
+        if length is None or len(data) != length:
+            return None
+        self._unread = b""
+        self._body = http1.NO_BODY
+        self._phase = _Phase.ENDED
+        self._whole = True
+        return data
 
     def relay(self, head: http1.ResponseHead, sink: Sink) -> "asyncio.Future[UpstreamError | None]":
         """Hand the answer's body on as it comes; the future ends with the body, or says why not."""

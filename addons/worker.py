@@ -32,10 +32,17 @@ class Worker:
     port: int
     weight: int = field(default=1, compare=False)
     name: str = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
         object.__setattr__(self, "name", f"{host}:{self.port}")
+        # It is a key of tables that each request looks into.
+        object.__setattr__(self, "_hash", hash((self.scheme, self.host, self.port)))
+
+    @override
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def parse(cls, upstream: str) -> "Worker":
