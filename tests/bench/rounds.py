@@ -114,8 +114,8 @@ def check(target: Started, bodies: Sequence[int]) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{target.port}", trust_env=False) as client:
         for size in bodies:
             cell = Cell(1, size)
-            method = "POST" if size else "GET"
-            headers = {"content-type": "application/json"} if size else {}
+            method = "POST" if cell.body else "GET"
+            headers = {"content-type": "application/json"} if cell.body else {}
             # wrk sends none of the fields that httpx adds, and a label hangs on some of them.
             client.headers.clear()
             answer = client.request(method, cell.path, content=cell.body or None, headers=headers)

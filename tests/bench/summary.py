@@ -12,6 +12,11 @@ FEW_CLIENTS = 16
 MAIN_CLIENTS = 64
 
 
+def _distance(cell: Cell) -> tuple[int, int, int]:
+    """How far a load is from the one that speaks for all."""
+    return abs(cell.body_bytes), -cell.body_bytes, abs(cell.clients - MAIN_CLIENTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """Many clients to few: requests a second, and the 99th percentile of waiting."""
@@ -37,7 +42,7 @@ class Summary:
     @property
     def main_cell(self) -> Cell:
         """The load that speaks for all: 64 clients that GET, or what comes nearest."""
-        return min(self.cells, key=lambda cell: (cell.body_bytes, abs(cell.clients - MAIN_CLIENTS)))
+        return min(self.cells, key=_distance)
 
     def rounds(self, key: str, cell: Cell) -> list[Measurement]:
         return self.results.measured.get(key, {}).get(cell, [])
@@ -68,7 +73,7 @@ class Summary:
 
     def scaling(self, key: str) -> Scaling | None:
         """Of the most clients that GET to 16; None if one of both was not measured."""
-        counts = {cell.clients for cell in self.cells if not cell.body_bytes}
+        counts = {cell.clients for cell in self.cells if cell.body_bytes == 0}
         if FEW_CLIENTS not in counts or (most := max(counts)) == FEW_CLIENTS:
             return None
         many, few = Cell(most, 0), Cell(FEW_CLIENTS, 0)

@@ -215,8 +215,16 @@ def _peer(title: str, start: Start, *flags: str) -> Target:
     return Target(title, start, told, missing=_without(name), python=False)
 
 
-def _ours(title: str, start: Start, missing: Callable[[], str] = lambda: "") -> Target:
-    return Target(f"this, {title}", start, lambda: "", missing=missing, asks=True)
+def _ours(
+    title: str,
+    start: Start,
+    missing: Callable[[], str] = lambda: "",
+    *,
+    by_default: bool = True,
+) -> Target:
+    return Target(
+        f"this, {title}", start, lambda: "", missing=missing, by_default=by_default, asks=True
+    )
 
 
 ROUND_ROBIN = ("-s", str(CONFIGS / "round_robin.py"))
@@ -241,11 +249,14 @@ TARGETS = {
         "round-robin addon on mitmdump", lambda ground: _stock(ground, *ROUND_ROBIN), _mitmproxy
     ),
     "router-all": _ours("INSPECT=all, an addon", partial(_router, inspect="all")),
-    "router-unseen": _ours("INSPECT=all, no addon", partial(_router, inspect="all", seen=False)),
+    "router-unseen": _ours(
+        "INSPECT=all, no addon", partial(_router, inspect="all", seen=False), by_default=False
+    ),
     "router-matching": _ours(
         "INSPECT=matching",
         partial(_router, inspect="matching"),
         missing=partial(_without_setting, "matching"),
+        by_default=False,
     ),
     "router-off": _ours("INSPECT=off", partial(_router, inspect="off")),
     "slb-all": _ours(
@@ -255,6 +266,11 @@ TARGETS = {
     ),
     "slb-off": _ours(
         "launcher, INSPECT=off", partial(_launcher, inspect="off"), missing=_without_launcher
+    ),
+    "slb-2": _ours(
+        "launcher, INSPECT=off, 2 processes",
+        lambda ground: _launcher(ground, "off", "--processes", "2"),
+        missing=_without_launcher,
     ),
     "slb-unrouted": _ours(
         "launcher, no routing",

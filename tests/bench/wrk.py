@@ -18,6 +18,9 @@ LONGEST_SECONDS = 600
 END_SECONDS = 20.0
 MARK = "wrk-figures "
 
+TRACED = -1
+"""In place of a body's length: a GET with a browser's fields and a trace's id, new each time."""
+
 GET_PATH = "/users/42"
 POST_PATH = "/query"
 _BODY_START = b'{"sql": "SELECT name FROM users WHERE id = 42", "note": "'
@@ -29,7 +32,7 @@ class Cell:
     """What is sent, by how many clients at once.
 
     Attributes:
-        body_bytes: Length of a POST's body; 0 is a GET.
+        body_bytes: Length of a POST's body; 0 is a GET, TRACED one whose fields are its own.
     """
 
     clients: int
@@ -41,7 +44,7 @@ class Cell:
 
     @property
     def path(self) -> str:
-        return POST_PATH if self.body_bytes else GET_PATH
+        return POST_PATH if self.body_bytes > 0 else GET_PATH
 
     @property
     def body(self) -> bytes:
@@ -50,7 +53,7 @@ class Cell:
 
 def body(length: int) -> bytes:
     """A JSON body of that length."""
-    if not length:
+    if length <= 0:
         return b""
     padding = length - len(_BODY_START) - len(_BODY_END)
     if padding < 0:
@@ -60,8 +63,8 @@ def body(length: int) -> bytes:
 
 
 def body_name(length: int) -> str:
-    if not length:
-        return "GET"
+    if length <= 0:
+        return "GET traced" if length == TRACED else "GET"
     for unit, size in (("MB", 1_000_000), ("kB", 1_000)):
         if length % size == 0:
             return f"POST {length // size} {unit}"
@@ -118,6 +121,8 @@ def load(port: int, cell: Cell, cores: frozenset[int], folder: Path) -> Iterator
     command = ["wrk", "--threads", "1", "--connections", str(cell.clients), "--timeout", "10s"]
     command += ["--duration", f"{LONGEST_SECONDS}s", "--script", str(SCRIPT)]
     command += [f"http://127.0.0.1:{port}{cell.path}", "--", str(body_file)]
+    if cell.body_bytes == TRACED:
+        command.append("traced")
     with pinned(cores):
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

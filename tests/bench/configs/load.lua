@@ -1,5 +1,6 @@
 -- A POST with the body in the file that is named after "--", or a GET if that is empty. The request
--- stays the same, so that wrk makes it once; at the end all figures are printed as JSON.
+-- stays the same, so that wrk makes it once; unless "traced" follows: then it has fields as browsers
+-- send them, and one that is never the same. At the end all figures are printed as JSON.
 function init(args)
   local file = assert(io.open(args[1], "rb"))
   local body = file:read("*a")
@@ -8,6 +9,19 @@ function init(args)
     wrk.method = "POST"
     wrk.body = body
     wrk.headers["Content-Type"] = "application/json"
+  end
+  if args[2] == "traced" then
+    wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    wrk.headers["Accept"] = "application/json, text/plain, */*"
+    wrk.headers["Accept-Encoding"] = "gzip, deflate, br"
+    wrk.headers["Accept-Language"] = "en-GB,en;q=0.7,de;q=0.3"
+    wrk.headers["Cookie"] = "session=0123456789abcdef0123456789abcdef"
+    local count = 0
+    request = function()
+      count = count + 1
+      wrk.headers["Traceparent"] = string.format("00-%032x-%016x-01", count, count)
+      return wrk.format()
+    end
   end
 end
 
