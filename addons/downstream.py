@@ -273,6 +273,7 @@ class ClientConnection(BatchingProtocol):
         """From now on hand on whatever the client sends."""
         self.state = State.TUNNEL
         self._sink = sink
+        self._start_window()
         data, self._unread = self._unread, b""
         if data:
             sink(data)
@@ -318,6 +319,7 @@ class ClientConnection(BatchingProtocol):
         refusal = self._clients.enter(self)
         if refusal is not None:
             if self._clients.is_flooded:
+                self.state = State.CLOSING
                 transport.abort()
             else:
                 self._refuse(refusal)
@@ -339,6 +341,8 @@ class ClientConnection(BatchingProtocol):
 
     @override
     def eof_received(self) -> bool:
+        # A client may close its half and still read: asyncio closes once all is sent that it knows.
+        self.flush()
         return False
 
     @override
@@ -421,6 +425,7 @@ class ClientConnection(BatchingProtocol):
         else:
             # Take no further request from a client that does not take the answers.
             self._waits_to_write = True
+            self._start_window()
 
     def _become_idle(self) -> None:
         rest = self._body.rest if self._body is not None else b""
@@ -491,7 +496,8 @@ class ClientConnection(BatchingProtocol):
         self.deadline = NEVER
         if data:
             self._take_body(data)
-        if not self._body.done:
+        if not self._body.done or not self.writable:
+            # What the client has not taken of the answer before counts on.
             self._start_window()
         try:
             work = self._clients.serve(self, head, self._body)

@@ -723,6 +723,8 @@ class Exchange:
         self._status = head.status
         self.client.write(switching_head(head, self._told()))
         self.client.on_writable = self._pace
+        if not self.client.writable:
+            self._pace(False)
         connection.on_writable = self.client.read_more
         end = connection.tunnel(self.client.write)
         self.client.tunnel(connection.forward)

@@ -102,7 +102,7 @@ class InspectedExchange(Exchange):
         backend = self._backend
         if backend.orders.given or not self.body.done or not self._is_untouched():
             return None
-        known = backend.labels.known(self.key())
+        known = backend.orders.blanket or backend.labels.known(self.key())
         if known is not None:
             head = self.head
             self.active = backend.ledger.open(head.method, head.target, known, self._arrived)

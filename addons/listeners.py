@@ -49,6 +49,7 @@ class Listeners:
         self._taken: dict[asyncio.Server | SharedServer, AsyncioServerInstance[Any]] = {}
         self._addons: list[object] = []
         self._watched = self._may_block = False
+        self.given_back = False
 
     def follow(self) -> None:
         """Take the sockets that are open now, and those that mitmproxy will open."""
@@ -78,6 +79,8 @@ class Listeners:
             if server in open_now:
                 _accept_with(server, None)
         self._taken = {}
+        # asyncio, out of files, may have planned to accept with our protocol again.
+        self.given_back = True
 
     def is_watched(self) -> bool:
         """Whether an addon other than ours wants to be told of connections."""
@@ -142,7 +145,7 @@ class NewConnection(ClientConnection):
             transport.close()
             return
         self.peer = self._listeners.doorman.peer(address[0], "http")
-        if self._listeners.is_watched():
+        if self._listeners.given_back or self._listeners.is_watched():
             self.transport = transport
             self._hand_over(b"")
         else:
@@ -169,6 +172,13 @@ class NewConnection(ClientConnection):
                 state=ConnectionState.OPEN,
             )
         return self.owner
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(client := self.owner, Client):
+            client.state = ConnectionState.CLOSED
+            client.timestamp_end = time.time()
+        super().connection_lost(exc)
 
     def _hand_over(self, data: bytes) -> None:
         """Make it a connection of mitmproxy's, as if that had accepted it."""

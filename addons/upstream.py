@@ -174,8 +174,10 @@ class UpstreamConnection(BatchingProtocol):
         """Send bytes of the request, in one go and without joining long ones."""
         self._sent += sum(map(len, parts))
         self.flush()
-        if not self.closed:
-            self.transport.writelines(parts)
+        # Not `writelines`, which in some releases of Python tells nobody that the buffer is full.
+        for part in parts:
+            if not self.closed:
+                self.transport.write(part)
 
     async def head(self) -> http1.ResponseHead:
         """The head of the answer.
@@ -278,6 +280,9 @@ class UpstreamConnection(BatchingProtocol):
             and head.keep_alive
             and body is not None
             and not body.rest
+            # An early answer may have come before the worker had taken all of the request.
+            and not self._unsent
+            and not self.transport.get_write_buffer_size()
             and not isinstance(body, http1.UntilCloseBody)
         )
 
@@ -291,7 +296,7 @@ class UpstreamConnection(BatchingProtocol):
 
     def drop(self) -> None:
         """Close at once, and tell nobody: the exchange is over for whoever waited."""
-        self._on_answer = self._on_end = None
+        self._on_answer = self._on_end = self.on_writable = None
         self.abort()
 
     def fail(self, fault: Fault) -> None:

@@ -879,3 +879,57 @@ async def test_over_tls_the_end_comes_as_soon_as_all_has_gone_out(world) -> None
 
     assert transport.closed
     assert not transport.aborted
+
+
+async def test_a_client_that_takes_nothing_is_cut_though_it_has_asked_again(world) -> None:
+    connection, transport = world.connect()
+    connection.data_received(GET)
+    await settle()
+    connection.pause_writing()
+    transport.unsent = 100_000
+
+    connection.data_received(GET)
+    await settle()
+    assert len(world.served) == 2
+    await world.passes(2 * LIMITS.progress_seconds + 1)
+
+    assert transport.aborted
+
+
+async def test_a_client_that_takes_nothing_gets_no_further_request_served(world) -> None:
+    connection, transport = world.connect()
+    connection.pause_writing()
+    transport.unsent = 100_000
+    connection.data_received(GET * 3)
+    await settle()
+    assert len(world.served) == 1
+
+    transport.unsent = 0
+    connection.resume_writing()
+    await settle()
+
+    assert len(world.served) == 3
+
+
+async def test_a_client_that_closes_its_half_still_gets_what_was_written(world) -> None:
+    connection, transport = world.connect()
+
+    connection.write(b"answer")
+    assert connection.eof_received() is False
+
+    assert transport.written == b"answer"
+
+
+async def test_a_flooded_connection_is_not_served(world) -> None:
+    world.clients.limits = Limits(
+        **{n: getattr(LIMITS, n) for n in LIMITS.__slots__} | {"connections": 1}
+    )
+    for _ in range(downstream.MAX_REFUSED + 1):
+        world.connect()
+    connection, transport = world.connect()
+
+    connection.data_received(GET)
+    await settle()
+
+    assert transport.aborted
+    assert world.served == []

@@ -100,9 +100,10 @@ class Scripted:
     ) -> None:
         act = self.script.pop(0) if self.script else "answer"
         self.heads.append(head)
-        if act == "early":
+        if act.startswith("early"):
             writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
-            await asyncio.sleep(0.05)
+            # It reads no more; one that keeps the connection only ends with the test.
+            await asyncio.sleep(0.05 if act == "early" else 60)
             raise EOFError
         body = await read_body(head, reader)
         self.read.append(head.split(b" ")[0].decode())
@@ -1166,3 +1167,14 @@ async def test_a_row_of_refused_requests_is_no_tower_of_calls() -> None:
         await client.until(lambda: len(site.told.rejections) == 1_500)
 
         assert {status for status, _, _ in client.answers()[1:]} == {503}
+
+
+async def test_a_connection_with_unsent_bytes_of_a_request_is_not_kept() -> None:
+    async with site_of(["early keep"]) as site:
+        client = site.connect()
+        client.method = "POST"
+        client.send(request("POST", body=b"x" * 9_000_000))
+        await client.until(lambda: bool(client.answers()) if client.transport.written else False)
+
+        assert client.answers()[0][0] == 413
+        assert site.backend.upstreams.idle == 0
