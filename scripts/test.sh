@@ -56,20 +56,34 @@ run_tests() {
   python -m pytest "$@" --last-failed --last-failed-no-failures none
 }
 
+check_sources() {
+  check ruff check .
+  check ruff format --check .
+  check mypy
+  check mypy scripts
+  check lint-imports
+  if type -P shellcheck > /dev/null; then
+    check shellcheck scripts/*.sh .ci/run
+  fi
+  ((${#failed[@]} == 0)) || {
+    printf 'FAILED: %s\n' "${failed[@]}"
+    return 1
+  }
+}
+
 prepare_environment
 install_programs
 install_llm
 bin=$PWD/.venv/bin
 export PATH=$bin:$PATH
-check ruff check .
-check ruff format --check .
-check mypy
-check mypy scripts
-check lint-imports
-if type -P shellcheck > /dev/null; then
-  check shellcheck scripts/*.sh .ci/run
-fi
+# The tests mostly wait, so the other checks run beside them.
+told=$(mktemp)
+trap 'rm -f -- "$told"' EXIT
+check_sources > "$told" 2>&1 &
+sources=$!
 check run_tests "$@"
+wait "$sources" || failed+=("checks of the sources, see above")
+cat -- "$told"
 if ((${#failed[@]} > 0)); then
   printf 'FAILED: %s\n' "${failed[@]}" >&2
   exit 1
