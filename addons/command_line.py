@@ -50,6 +50,8 @@ def parse(opts: Options, arguments: Sequence[str]) -> argparse.Namespace:
         if left_out := _left_out_flags(opts, arguments):
             exit_with(_told(left_out))
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if args.processes is not None:
+        exit_with("--processes is to be written in full")
     if args.version:
         print(version())  # noqa: T201 - what was asked for; mitmproxy's own lines follow
     return args

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from addons.accepting import MAX_PROCESSES
 from addons.membership import VARIABLE
 from addons.settings import ProcessSettings
 from classifier.configuration import SettingsError, exit_with, load
@@ -52,15 +53,15 @@ def processes_of(arguments: Sequence[str]) -> tuple[int, list[str]]:
     parser.add_argument(OPTION)
     try:
         given, rest = parser.parse_known_args(arguments)
+        if SHOW_ONLY & set(rest):
+            return 1, rest
         if given.processes is None:
             count = load(ProcessSettings).proxy_processes
         else:
             count = load(ProcessSettings, proxy_processes=given.processes).proxy_processes
     except (SettingsError, argparse.ArgumentError) as exc:
         exit_with(str(exc))
-    if SHOW_ONLY & set(rest):
-        return 1, rest
-    return count or os.process_cpu_count() or 1, rest
+    return min(count or os.process_cpu_count() or 1, MAX_PROCESSES), rest
 
 
 def serve(arguments: Sequence[str]) -> None:

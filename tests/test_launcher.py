@@ -1,6 +1,7 @@
 """The command `slb`: as safe and as open to addons as `mitmdump -s addons/router.py`."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 from mitmproxy.addonmanager import traverse
 from mitmproxy.options import Options
 
+from addons.accepting import MAX_PROCESSES
+from addons.launcher import processes_of
 from addons.lean import LeanMaster
 from tests import hostile, processes, wire
 from tests.hostile import check
@@ -147,6 +150,7 @@ REFUSED = {
     "--set modify_header=x": "unknown option modify_header; slb --options lists all",
     "--mode socks5": "mode socks5 cannot be routed; start with --mode reverse:",
     "--listen-prt 1": "unrecognized arguments: --listen-prt 1; see slb --help",
+    "--process 2": "--processes is to be written in full",
     "-s ../addons/router.py": "slb has the router built in; start it without -s ../addons",
     "--set modify_headers=/x/y/z --set anticomp": "slb leaves out anticomp, modify_headers; for"
     " this use mitmdump -s addons/router.py\n",
@@ -161,6 +165,19 @@ def test_what_cannot_be_used_ends_it_with_one_line() -> None:
         assert code == 2, line
         assert output.startswith(f"error: {fault}"), line
         assert output.count("\n") == 1, line
+
+
+def test_there_is_a_process_for_each_core_but_not_more_than_can_be(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for cores, count in ((3, 3), (200, MAX_PROCESSES), (None, 1)):
+        monkeypatch.setattr(os, "process_cpu_count", lambda cores=cores: cores)
+        assert processes_of(["--processes=0", "-q"]) == (count, ["-q"])
+
+
+def test_help_is_told_whatever_the_settings_say(monkeypatch) -> None:
+    monkeypatch.setenv("PROXY_PROCESSES", "x")
+
+    assert processes_of(["--help"]) == (1, ["--help"])
 
 
 def test_help_options_and_version_are_told() -> None:
