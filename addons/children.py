@@ -34,9 +34,9 @@ GRACE_SECONDS = 5.0
 COMMAND = (sys.executable, "-P", "-m", "addons.launcher")
 """Not from the working directory: something called `addons` may be there as well."""
 
-type Fields = list[tuple[str, str]]
-type OpenControl = Callable[[str, int], Awaitable[None]]
-"""Serves the control port at an address, or raises a SettingsError."""
+type Fields = list[tuple[bytes, bytes]]
+type OpenControl = Callable[["Child", str, int], Awaitable[None]]
+"""Serves the control port at the address that a process asks for, or raises a SettingsError."""
 
 
 class Child:
@@ -44,7 +44,9 @@ class Child:
 
     Attributes:
         name: Its number, which no other process ever has.
-        ready: Whether it has been ready to serve.
+        ready: Whether it has been ready to serve, with the settings of the last reload.
+        reloads: How many reloads there had been when its settings were new.
+        stands_in: Whether it listens where others do, whatever its settings say by now.
     """
 
     def __init__(self, name: str, place: Place, process: asyncio.subprocess.Process) -> None:
@@ -52,12 +54,20 @@ class Child:
         self.name = name
         self.place = place
         self.ready = False
+        self.reloads = 0
+        self.stands_in = False
         self._process = process
         self._patience_seconds = PATIENCE_SECONDS
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(place.control)),
+            # The environment has no say in it, and there is no TLS on a Unix socket.
+            transport=httpx.AsyncHTTPTransport(
+                uds=str(place.control),
+                verify=False,
+                trust_env=False,
+            ),
             base_url="http://localhost",
             timeout=ORDER_SECONDS,
+            trust_env=False,
         )
 
     @property
@@ -65,13 +75,12 @@ class Child:
         """Its exit code; None while it runs."""
         return self._process.returncode
 
-    async def until_ready(self) -> bool:
+    async def until_serving(self) -> bool:
         """Wait until it serves; False if it ended, or had to be ended, before."""
         try:
             async with asyncio.timeout(START_SECONDS):
                 while self.code is None:
                     if (answer := await self.get("/readyz")) is not None and answer.is_success:
-                        self.ready = True
                         return True
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
@@ -180,7 +189,10 @@ class Channel:
 
     async def _answer_port(self, host: str, port: int) -> None:
         try:
-            sockets = await self._ports.open((host, port), self._child.place.slot)
+            # What one that is ready opens later is its own affair.
+            stands_in = self._child.stands_in and not self._child.ready
+            open_ = self._ports.open_in_force if stands_in else self._ports.open
+            sockets = await open_((host, port), self._child.place.slot)
         except OSError as exc:
             self._answer({"errno": exc.errno or 0, "text": exc.strerror or str(exc)})
             return
@@ -188,7 +200,7 @@ class Channel:
 
     async def _answer_control(self, host: str, port: int) -> None:
         try:
-            await self._open_control(host, port)
+            await self._open_control(self._child, host, port)
         except SettingsError as exc:
             self._answer({"error": str(exc)})
             return

@@ -27,6 +27,12 @@ NO_PROXY = "By way of a proxy it takes an ADMIN_TOKEN, and there is none."
 NO_NAME = "The Host header has to be localhost or a loopback address."
 
 
+def looks_at(name: str) -> bool:
+    """Whether a field of this name, in lower case, has a say in `refusal`; Host has as well."""
+    known = name == "authorization" or name in _BROWSERS_SEND
+    return known or _PROXIES_SEND.fullmatch(name) is not None
+
+
 def refusal(peer: str, headers: Iterable[tuple[str, str]], token: str) -> str | None:
     """Why a request may not change anything; None if it may.
 

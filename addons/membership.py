@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,10 +157,9 @@ class Membership:
                 unfinished.write_bytes(last_words)
                 unfinished.rename(path)
             return
-        # There is nobody else to do it; the last one succeeds.
-        (self.place.directory / COUNTS_FILE).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.place.directory.rmdir()
+        # There is nobody else to do it: the last one clears up behind all, also those killed.
+        if not any(_is_held(path) for path in self.place.directory.glob("*.*")):
+            shutil.rmtree(self.place.directory, ignore_errors=True)
 
     # Parts
 
@@ -185,6 +185,18 @@ class Membership:
     def _tell(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             self._channel.send(json.dumps(message).encode())
+
+
+def _is_held(path: Path) -> bool:
+    """Whether this is the socket of a process that lives; of any kind, and nobody notices."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # it is of the other kind
+    return True
 
 
 def take_place() -> Membership | None:

@@ -1,7 +1,7 @@
 """The one control port of many processes: asks each on its own, and answers for all.
 
 What a process does not answer in time is not waited for: its metrics are those it told last, and
-its part of other answers is left out. Changes go to all; what failed is told.
+its part of other answers is left out.
 """
 
 import asyncio
@@ -19,9 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
-from addons import gate
-from addons.admin import peer_of
-from addons.children import Child, Fields
+from addons.changes import Changes, handed_on, one_answer
+from addons.children import Child
 from addons.control import DEFAULT_DECISIONS, MAX_LIMIT_DIGITS, event_stream
 from addons.feed import SUBSCRIBER_BACKLOG, DecisionEvent, TooManySubscribersError
 from addons.following import Following
@@ -30,16 +29,13 @@ from addons.merging import Merger, merge_decisions, merge_pools
 logger = logging.getLogger(__name__)
 
 WORKER = "/v1/pools/{pool}/workers/{worker}"
-DROPPED_HEADERS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", gate.ON_BEHALF_OF}
-)
-"""Of a request that is handed on: about the connection, told apart, or not the client's to say."""
 
 
 class Overview:
     """Answers for all processes.
 
     Attributes:
+        changes: Makes changes in all.
         restarts: How many processes were started in the place of one that had ended by itself.
         closing: Set when the port closes.
     """
@@ -51,6 +47,7 @@ class Overview:
         self._merger = Merger()
         self._looking: asyncio.Task[int] | None = None
         self._following = Following(serving)
+        self.changes = Changes(serving)
         self.restarts = 0
         self.closing = asyncio.Event()
 
@@ -88,17 +85,6 @@ class Overview:
         with contextlib.suppress(OSError, ValueError):
             self._merger.take(child.name, child.place.last_words.read_text("utf-8"))
         self._merger.depart(child.name)
-
-    async def reload(self, headers: Fields) -> Response:
-        """Reload the settings: in one process, and only if that takes them, in the others."""
-        first, *others = self._serving() or (None,)
-        if first is None:
-            return _error(503, "no_process", "no process is ready; try again")
-        answer = await first.post("/v1/reload", headers)
-        if answer is None or not answer.is_success:
-            return _as_it_is(answer)
-        answers = await asyncio.gather(*(one.post("/v1/reload", headers) for one in others))
-        return _one_answer([first, *others], [answer, *answers])
 
     # What is read
 
@@ -198,33 +184,17 @@ class Overview:
     # What is changed
 
     async def _change(self, request: Request) -> Response:
-        children, answers = await self._order_all(request)
-        return _one_answer(children, answers)
+        return one_answer(*await self.changes.order_all(request))
 
     async def _clear_cache(self, request: Request) -> Response:
-        children, answers = await self._order_all(request)
-        merged = _one_answer(children, answers)
+        children, answers = await self.changes.order_all(request)
+        merged = one_answer(children, answers)
         if merged.status_code != httpx.codes.OK:
             return merged
         return JSONResponse({"forgotten": sum(body["forgotten"] for body in _bodies(answers))})
 
     async def _reload(self, request: Request) -> Response:
-        return await self.reload(_handed_on(request))
-
-    async def _order_all(
-        self, request: Request
-    ) -> tuple[Sequence[Child], list[httpx.Response | None]]:
-        children, headers = self._serving(), _handed_on(request)
-        path = request.scope["raw_path"].decode("ascii")
-        return children, await asyncio.gather(*(child.post(path, headers) for child in children))
-
-
-def _handed_on(request: Request) -> Fields:
-    """The fields that the gate of a process looks at, and whose request it is."""
-    kept = [(name, value) for name, value in request.headers.items() if name not in DROPPED_HEADERS]
-    # Several are joined, for one is all that can be sent: no name of this machine either way.
-    host = ", ".join(request.headers.getlist("host"))
-    return [*kept, ("host", host), (gate.ON_BEHALF_OF, peer_of(request))]
+        return await self.changes.reload(handed_on(request))
 
 
 def _after(events: list[DecisionEvent], last_id: str | None) -> list[DecisionEvent]:
@@ -236,27 +206,3 @@ def _after(events: list[DecisionEvent], last_id: str | None) -> list[DecisionEve
 
 def _bodies(answers: Sequence[httpx.Response | None]) -> list[dict[str, Any]]:
     return [answer.json() for answer in answers if answer is not None and answer.is_success]
-
-
-def _one_answer(children: Sequence[Child], answers: Sequence[httpx.Response | None]) -> Response:
-    """What all say, if all say the same; else which of them did not do it."""
-    if not answers:
-        return _error(503, "no_process", "no process is ready; try again")
-    done = [answer is not None and answer.is_success for answer in answers]
-    statuses = {answer.status_code for answer in answers if answer is not None}
-    if all(done) or (not any(done) and len(statuses) == 1):
-        return _as_it_is(next(answer for answer in answers if answer is not None))
-    failed = [child.name for child, was_done in zip(children, done, strict=True) if not was_done]
-    msg = f"done by {sum(done)} of {len(done)} processes, not by {', '.join(failed)}; try again"
-    return _error(502, "partly_done", msg)
-
-
-def _as_it_is(answer: httpx.Response | None) -> Response:
-    if answer is None:
-        return _error(504, "no_answer", "the process does not answer; try again")
-    content_type = answer.headers.get("content-type", "application/json")
-    return Response(answer.content, answer.status_code, {"content-type": content_type})
-
-
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)

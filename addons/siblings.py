@@ -136,8 +136,9 @@ class Siblings:
             return
         try:
             self._socket.sendto(datagram, str(address(self._directory, slot)))
+        except (FileNotFoundError, ConnectionRefusedError):
+            pass  # it is gone, or not there yet and will ask for what it has to know
         except OSError:
-            # Full, or gone, or not there yet.
             self.dropped += 1
 
     def _on_readable(self) -> None:

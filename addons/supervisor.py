@@ -16,12 +16,12 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from addons.accepting import ABSENT, create_counts
+from addons.berths import Berth
 from addons.children import Channel, Child, start
 from addons.control import ControlServer
 from addons.membership import COUNTS_FILE, Place
@@ -31,9 +31,6 @@ from classifier.configuration import EXIT_CODE_BAD_SETTINGS, exit_with, listen
 
 logger = logging.getLogger(__name__)
 
-MIN_LIFE_SECONDS = 10.0
-"""A process that lived longer than this is restarted at once."""
-BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 KEEP_METRICS_SECONDS = 5.0
 """So much of what a process has counted is lost at most if it is killed."""
 CLOSE_SECONDS = 3.0
@@ -43,16 +40,12 @@ MAX_PATH_BYTES = 100
 """Of a Unix socket; the system's limit is 107."""
 
 
-class Berth:
-    """A place for one process that is always to be filled."""
-
-    def __init__(self, child: Child) -> None:
-        """Filled with this one."""
-        self.child = child
-
-
 class Supervisor:
-    """Keeps so many processes running."""
+    """Keeps so many processes running.
+
+    Attributes:
+        stopping: Set when all are to end.
+    """
 
     def __init__(self, arguments: Sequence[str], count: int, directory: Path) -> None:
         """Nothing runs yet.
@@ -70,7 +63,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._berths: list[Berth] = []
         self._started = 0
-        self._stopping = asyncio.Event()
+        self._slots: set[int] = set()
+        self.stopping = asyncio.Event()
         self._code = 0
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,11 +80,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_stop, number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._keep(self._reload()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._keep(self._replace_all()))
-        first = await self._start()
-        if await first.until_ready():
+        first = await self.start()
+        if await self.until_ready(first):
             self._looking = self._keep(self._keep_metrics())
             await self._keep_all(first)
-        elif not self._stopping.is_set():
+        elif not self.stopping.is_set():
             self._code = await first.ended()
         await self._close()
         return self._code
@@ -101,20 +95,40 @@ class Supervisor:
         """All that live and were ready once, the oldest first."""
         return [child for child in self._children if child.ready and child.code is None]
 
-    async def _start(self) -> Child:
-        taken = {child.place.slot for child in self._children}
-        slot = next(slot for slot in range(len(self._counts)) if slot not in taken)
+    async def start(self) -> Child:
+        """A new process."""
+        slot = next(slot for slot in range(len(self._counts)) if slot not in self._slots)
+        self._slots.add(slot)
         self._started += 1
+        reloads = self._overview.changes.reloads
         child, channel = await start(
             self._arguments,
             str(self._started),
             lambda descriptor: Place(slot, descriptor, self._directory),
         )
+        child.reloads = reloads
         self._children.append(child)
         self._keep(self._watch(child, Channel(child, channel, self._ports, self._open_control)))
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             child.send(signal.SIGTERM)
         return child
+
+    async def until_ready(self, child: Child) -> bool:
+        """Wait until a process serves, with the settings of the last reload; False if it ended."""
+        if not await child.until_serving():
+            return False
+        await self._overview.changes.catch_up([child])
+        child.ready = child.code is None
+        self._close_unused()
+        return child.ready
+
+    def lost(self, code: int) -> None:
+        """A process has ended by itself: another is to start, unless none can."""
+        if code == EXIT_CODE_BAD_SETTINGS and not self._serving():
+            self._code = code
+            self._on_stop(signal.SIGTERM)
+            return
+        self._overview.restarts += 1
 
     async def _watch(self, child: Child, channel: Channel) -> None:
         """Clear up behind a process."""
@@ -122,64 +136,41 @@ class Supervisor:
         channel.close()
         self._counts.set(child.place.slot, ABSENT)
         self._ports.lost(child.place.slot)
+        self._close_unused()
         await self._overview.bury(child)
         await child.aclose()
         for path in self._directory.glob(f"{child.place.slot}.*"):
             path.unlink(missing_ok=True)
         self._children.remove(child)
+        self._slots.discard(child.place.slot)
+
+    def _close_unused(self) -> None:
+        """Nobody shall wait at an address that no process listens on, and none will."""
+        if all(berth.child.ready and berth.child.code is None for berth in self._berths):
+            self._ports.close_unused()
 
     async def _keep_all(self, first: Child) -> None:
-        self._berths = [Berth(first)]
-        while len(self._berths) < self._count and not self._stopping.is_set():
-            self._berths.append(Berth(await self._start()))
-        await asyncio.gather(*(self._keep_filled(berth) for berth in self._berths))
-
-    async def _keep_filled(self, berth: Berth) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            child, began = berth.child, time.monotonic()
-            if not child.ready:
-                await child.until_ready()
-            code = await child.ended()
-            if berth.child is not child:
-                continue  # it was replaced
-            if self._stopping.is_set():
-                return
-            failures = failures + 1 if time.monotonic() - began < MIN_LIFE_SECONDS else 0
-            if code == EXIT_CODE_BAD_SETTINGS and not self._serving():
-                self._code = code
-                self._on_stop(signal.SIGTERM)
-                return
-            await self._back_off(child, code, failures)
-            if not self._stopping.is_set():
-                berth.child = await self._start()
-
-    async def _back_off(self, child: Child, code: int, failures: int) -> None:
-        seconds = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
-        self._overview.restarts += 1
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        logger.error("process %s ended (%s); another starts in %s s", child.name, how, seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+        self._berths = [Berth(first, self)]
+        while len(self._berths) < self._count and not self.stopping.is_set():
+            child = await self.start()
+            child.stands_in = True
+            self._berths.append(Berth(child, self))
+        await asyncio.gather(*(berth.keep_filled() for berth in self._berths))
 
     # What signals ask for
 
     def _on_stop(self, number: signal.Signals) -> None:
         """End all; a second time, hurry them."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             for child in self._children:
                 child.send(number)
             return
-        self._stopping.set()
+        self.stopping.set()
         for child in self._children:
             self._keep(child.end(number))
 
     async def _reload(self) -> None:
-        async with self._changing:
-            answer = await self._overview.reload([])
+        answer = await self._overview.changes.reload([])
         log = logger.info if answer.status_code < 400 else logger.error  # noqa: PLR2004 - HTTP's
         log("reload: %s", bytes(answer.body).decode())
 
@@ -189,29 +180,22 @@ class Supervisor:
             return
         async with self._changing:
             for berth in self._berths:
-                if self._stopping.is_set() or not await self._replace(berth):
+                if self.stopping.is_set() or not await berth.replace():
                     return
             logger.info("all %d processes are new", self._count)
 
-    async def _replace(self, berth: Berth) -> bool:
-        """Put a new process in the place of an old one, without a gap."""
-        new = await self._start()
-        if not await new.until_ready():
-            logger.error("the new process ended with exit code %s; the old ones stay", new.code)
-            return False
-        old, berth.child = berth.child, new
-        await old.end()
-        return True
-
     # The control port
 
-    async def _open_control(self, host: str, port: int) -> None:
-        """Serve the control port at this address, and there only.
+    async def _open_control(self, child: Child, host: str, port: int) -> None:
+        """Serve the control port where a process asks for it, and there only.
 
         Raises:
             SettingsError: If that cannot be.
         """
         if self._control_address == (host, port):
+            return
+        if child.stands_in and self._control_address is not None:
+            logger.warning("the control port stays at %s:%d until SIGUSR2", *self._control_address)
             return
         sock = listen(host, port, "METRICS")
         before, self._control = self._control, ControlServer(self._overview, sock)
@@ -226,9 +210,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(KEEP_METRICS_SECONDS)
             await self._overview.look()
+            await self._overview.changes.catch_up(self._serving())
 
     async def _close(self) -> None:
-        self._stopping.set()
+        self.stopping.set()
         await asyncio.gather(*(child.ended() for child in self._children))
         self._ports.close()
         if self._control is not None:

@@ -323,6 +323,7 @@ async def test_a_killed_process_takes_nobody_with_it(site) -> None:
 
 def test_a_process_that_hangs_does_not_hang_the_scrape(site) -> None:
     before = site.proxy.metric(REQUESTS)
+    reloaded = site.proxy.started.output().count("Settings reloaded")
     stuck = next(iter(site.places()))
     os.kill(stuck, signal.SIGSTOP)
     try:
@@ -334,9 +335,13 @@ def test_a_process_that_hangs_does_not_hang_the_scrape(site) -> None:
         for _ in range(4):
             with httpx.Client(timeout=10) as client:
                 assert client.get(f"{site.proxy.url}/users/1").status_code == 200
+        # Nor the reload of the other, which it follows later.
+        partly = site.post("/v1/reload")
+        assert (partly.status_code, partly.json()["error"]["code"]) == (502, "partly_done")
     finally:
         os.kill(stuck, signal.SIGCONT)
     assert until(lambda: site.ready() == 2)
+    assert until(lambda: site.proxy.started.output().count("Settings reloaded") == reloaded + 2)
 
 
 async def test_a_rolling_restart_loses_nothing(site) -> None:

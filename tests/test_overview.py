@@ -7,6 +7,9 @@ import pytest
 
 from addons import gate
 from addons.admin import peer_of
+from addons.changes import Changes
+from addons.children import Child
+from addons.membership import Place
 from addons.overview import Overview
 from addons.ports import Ports
 from tests.processes import free_port
@@ -22,13 +25,14 @@ class Process:
     name: str
     says: dict[str, httpx.Response | None] = field(default_factory=dict)
     code: int | None = None
+    reloads: int = 0
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     async def get(self, path: str) -> httpx.Response | None:
         return self.says.get(path.partition("?")[0])
 
-    async def post(self, path: str, headers: list[tuple[str, str]]) -> httpx.Response | None:
-        self.asked.append((path, dict(headers)))
+    async def post(self, path: str, headers: list[tuple[bytes, bytes]]) -> httpx.Response | None:
+        self.asked.append((path, dict(httpx.Headers(headers))))
         return self.says.get(path)
 
 
@@ -44,8 +48,16 @@ def inflight(number: int) -> httpx.Response:
     return httpx.Response(200, text=f"{METRICS}slb_requests_inflight {number}\n")
 
 
+def reloading(name: str, answer: httpx.Response | None = None) -> Process:
+    """A process that does not hang."""
+    return Process(name, {"/livez": ok(), "/v1/reload": answer or ok(changed=[], kept=[])})
+
+
 async def ask(
-    *processes: Process, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    *processes: Process,
+    path: str,
+    method: str = "GET",
+    headers: dict[str, str] | list[tuple[bytes, bytes]] | None = None,
 ) -> httpx.Response:
     overview = Overview(lambda: processes, count=3)
     transport = httpx.ASGITransport(overview.asgi(), client=("192.0.2.7", 4000))
@@ -138,17 +150,118 @@ async def test_what_all_refuse_is_refused_in_their_words() -> None:
     assert answer.json()["error"]["code"] == "forbidden"
 
 
+async def test_only_what_the_gate_looks_at_is_handed_on_and_as_it_came() -> None:
+    process = Process("1", {DRAIN: refused(403, "forbidden")})
+    headers = [
+        (b"authorization", b"Bearer \xc3\xa9"),
+        (b"x-forwarded-for", b"\xe9"),
+        (b"x-foo", b"\xc3\xa9"),
+        (b"upgrade", b"h2c"),
+    ]
+
+    assert (await ask(process, path=DRAIN, method="POST", headers=headers)).status_code == 403
+    ((_, sent),) = process.asked
+    assert sent.keys() == {"authorization", "x-forwarded-for", "host", gate.ON_BEHALF_OF}
+
+
+async def test_a_client_who_names_several_hosts_is_handed_on_as_none_of_this_machine() -> None:
+    process = Process("1", {DRAIN: ok()})
+    await ask(
+        process, path=DRAIN, method="POST", headers=[(b"host", b"a"), (b"host", b"localhost")]
+    )
+
+    ((_, sent),) = process.asked
+    assert sent["host"] == "a, localhost"
+
+
+# Reloads
+
+
 @pytest.mark.parametrize(
     ("first", "status"), [(refused(422, "settings_refused"), 422), (None, 504)]
 )
 async def test_settings_that_the_first_does_not_take_reach_no_other(first, status) -> None:
-    others = Process("2", {"/v1/reload": ok()})
+    others = reloading("2")
     answer = await ask(
-        Process("1", {"/v1/reload": first}), others, path="/v1/reload", method="POST"
+        Process("1", {"/livez": ok(), "/v1/reload": first}),
+        others,
+        path="/v1/reload",
+        method="POST",
     )
 
     assert answer.status_code == status
     assert others.asked == []
+
+
+async def test_a_process_that_hangs_fails_no_reload_and_follows_when_it_answers() -> None:
+    stuck, other = Process("1"), reloading("2")
+    changes = Changes(lambda: [stuck, other])
+
+    answer = await changes.reload([])
+    assert answer.status_code == 502
+    assert b"done by 1 of 2 processes, not by 1; they follow once they answer" in answer.body
+    assert [len(one.asked) for one in (stuck, other)] == [0, 1]
+    await changes.catch_up([stuck, other])
+    assert stuck.asked == []
+
+    stuck.says = reloading("1").says
+    for _ in range(2):
+        await changes.catch_up([stuck, other])
+    assert [path for path, _ in stuck.asked] == ["/v1/reload"]
+    assert len(other.asked) == 1
+
+
+async def test_a_reload_that_all_hang_at_names_them() -> None:
+    answer = await ask(Process("3"), Process("4"), path="/v1/reload", method="POST")
+
+    assert answer.status_code == 504
+    assert "no answer from process 3, 4" in answer.json()["error"]["message"]
+
+
+async def test_who_becomes_ready_during_a_reload_gets_it_too() -> None:
+    class First(Process):
+        async def post(self, path, headers):
+            processes.append(newcomer)
+            return await super().post(path, headers)
+
+    newcomer = reloading("2")
+    processes = [First("1", reloading("1").says)]
+    changes = Changes(lambda: list(processes))
+
+    assert (await changes.reload([])).status_code == 200
+    assert len(newcomer.asked) == 1
+    assert changes.up_to_date(newcomer)
+
+
+async def test_who_starts_during_a_reload_gets_it_before_it_is_ready() -> None:
+    starting = reloading("2")
+    changes = Changes(lambda: [reloading("1")])
+    starting.reloads = changes.reloads
+    await changes.reload([])
+
+    assert not changes.up_to_date(starting)
+    await changes.catch_up([starting])
+    assert changes.up_to_date(starting)
+    # The supervisor asks for itself: nobody is at the gate.
+    assert starting.asked == [("/v1/reload", {})]
+
+
+async def test_who_has_missed_a_reload_judges_nobody() -> None:
+    late = Process("1", {**reloading("1").says, DRAIN: ok()}, reloads=-1)
+    current = Process("2", {**reloading("2", refused(403, "forbidden")).says, DRAIN: ok()})
+
+    answer = await ask(late, current, path="/v1/reload", method="POST")
+    assert answer.status_code == 403
+    answer = await ask(late, current, path=DRAIN, method="POST")
+    assert answer.status_code == 502
+    assert late.asked == []
+
+
+def test_the_environment_has_no_say_in_how_a_process_is_asked(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    monkeypatch.setenv("ALL_PROXY", "nonsense://")
+
+    assert not Child("1", Place(0, 0, tmp_path), process=None).ready
 
 
 @pytest.mark.parametrize("path", ["/v1/reload", "/v1/cache/clear", DRAIN])
@@ -190,6 +303,7 @@ async def test_an_address_is_bound_once_and_stays_while_it_is_used() -> None:
     assert [sock.getsockname() for sock in first] == [address]
 
     ports.lost(0)
+    ports.close_unused()
     ports.lost(1)
     assert first[0].fileno() >= 0, "dead processes close nothing: another will come"
 
@@ -198,6 +312,35 @@ async def test_an_address_is_bound_once_and_stays_while_it_is_used() -> None:
     assert first[0].fileno() == -1
     again = await ports.open(address, slot=3)
     assert again[0].getsockname() == address
+    ports.close()
+
+
+async def test_who_stands_in_listens_where_the_others_do_whatever_it_asks_for() -> None:
+    ports = Ports()
+    old, new = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+    opened = await ports.open_in_force(old, slot=0)
+    assert await ports.open_in_force(new, slot=1) is opened
+
+    # A rolling restart moves; who left, whatever it called the address, is waited for no more.
+    await ports.open(new, slot=2)
+    with pytest.raises(OSError, match="SIGUSR2"):
+        await ports.open_in_force(("127.0.0.1", 1), slot=3)
+    ports.leave(old, 0)
+    assert opened[0].fileno() >= 0
+    ports.leave(new, 1)
+    assert opened[0].fileno() == -1
+    ports.close()
+
+
+async def test_an_address_that_nobody_listens_on_is_closed_when_all_are_there() -> None:
+    ports = Ports()
+    old = await ports.open(("127.0.0.1", free_port()), slot=0)
+    new = await ports.open(("127.0.0.1", free_port()), slot=1)
+    ports.lost(0)
+    ports.close_unused()
+
+    assert old[0].fileno() == -1
+    assert new[0].fileno() >= 0
     ports.close()
 
 

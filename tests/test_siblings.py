@@ -28,6 +28,7 @@ from addons.hearsay import (
     unpack,
 )
 from addons.labels import ServiceLabels
+from addons.membership import COUNTS_FILE, Membership, Place
 from addons.probes import seconds_to_turn
 from addons.settings import RouterSettings
 from addons.siblings import BATCH_SECONDS, MAX_UNTOLD, Siblings, address
@@ -222,6 +223,45 @@ async def test_a_sibling_that_hears_nothing_holds_nobody(tmp_path) -> None:
         line.close()
     counts.close()
     assert not address(tmp_path, 0).exists()
+
+
+async def test_who_is_not_there_yet_has_lost_nothing(tmp_path) -> None:
+    counts = create_counts(tmp_path / "counts", 8)
+    for slot in (0, 1, 2):
+        Presence(counts, slot).begin()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(str(address(tmp_path, 1)))
+    line = Siblings(tmp_path, 0, counts, Notebook())
+    line.open()
+    line.tell(CHECKED)
+    line.close()
+
+    assert line.dropped == 0
+    counts.close()
+
+
+def test_the_last_without_a_supervisor_clears_up_behind_the_killed(tmp_path) -> None:
+    directory = tmp_path / "slb-1"
+    directory.mkdir()
+    create_counts(directory / COUNTS_FILE, 8).close()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    membership = Membership(Place(0, theirs.detach(), directory))
+    membership._orphaned = True
+    sibling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sibling.bind(str(directory / "1.control"))
+    sibling.listen()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+        killed.bind(str(address(directory, 2)))
+    (directory / "2.metrics").touch()
+
+    membership.end(b"")
+    assert address(directory, 2).exists(), "another one lives, and will do it"
+    sibling.close()
+    membership.end(b"")
+    assert not directory.exists()
+    ours.close()
+    membership._channel.close()
+    membership._counts.close()
 
 
 async def test_a_process_alone_tells_nobody(tmp_path) -> None:
