@@ -5,7 +5,6 @@ so each looks, under the berth's lock, whether it is still needed.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Protocol
@@ -53,10 +52,11 @@ class Berth:
         self.child = child
         self._keeper = keeper
         self._changing = asyncio.Lock()
+        self._replaced = asyncio.Event()
+        self._failures = 0
 
     async def keep_filled(self) -> None:
         """Start another process whenever the one in it ends, until all are to stop."""
-        failures = 0
         stopping = self._keeper.stopping
         while not stopping.is_set():
             child, began = self.child, time.monotonic()
@@ -66,9 +66,10 @@ class Berth:
             if self.child is not child or stopping.is_set():
                 continue  # it was replaced, or told to end
             self._keeper.lost(code)
-            failures = failures + 1 if time.monotonic() - began < MIN_LIFE_SECONDS else 0
+            failed = time.monotonic() - began < MIN_LIFE_SECONDS
+            self._failures = self._failures + 1 if failed else 0
             if not stopping.is_set():
-                await self._back_off(child, code, failures)
+                await self._back_off(child, code)
                 await self._fill_after(child)
 
     async def replace(self) -> bool:
@@ -79,16 +80,21 @@ class Berth:
                 logger.error("the new process ended with exit code %s; the old ones stay", new.code)
                 return False
             old, self.child = self.child, new
+            self._failures = 0
+            self._replaced.set()
         await old.end()
         return True
 
-    async def _back_off(self, child: Child, code: int, failures: int) -> None:
-        seconds = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
+    async def _back_off(self, child: Child, code: int) -> None:
+        seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         logger.error("process %s ended (%s); another starts in %s s", child.name, how, seconds)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._keeper.stopping.wait()
+        self._replaced.clear()
+        ends = (self._keeper.stopping, self._replaced)
+        waiting = [asyncio.ensure_future(event.wait()) for event in ends]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
     async def _fill_after(self, child: Child) -> None:
         async with self._changing:

@@ -95,17 +95,18 @@ async def test_who_dies_is_followed_by_one_that_stands_in(no_back_off) -> None:
 
 
 async def test_a_berth_that_is_filled_while_it_backs_off_stays_as_it_is(monkeypatch) -> None:
-    monkeypatch.setattr(berths, "BACK_OFF_SECONDS", (0.05,))
+    monkeypatch.setattr(berths, "BACK_OFF_SECONDS", (0.0, 60.0, 0.0))
     house, berth, keeping = await occupied()
     await berth.child.end(-9)
     await house.lost_one.wait()
     assert await berth.replace()
-    await asyncio.sleep(0.1)
+    await settled()
 
     assert len(house.started) == 2
     assert house.living == [berth.child]
     assert not berth.child.stands_in
-    # And it is looked after like any other.
+    # It is looked after like any other, at once and as if nothing had failed before.
+    monkeypatch.setattr(berths, "BACK_OFF_SECONDS", (60.0, 0.0, 60.0))
     await berth.child.end(-9)
     await until(lambda: len(house.started) == 3)
     assert house.codes == [-9, -9]
