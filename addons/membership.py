@@ -6,6 +6,7 @@ directory is this user's alone: who can open what is in it could as well send si
 """
 
 import asyncio
+import atexit
 import contextlib
 import json
 import os
@@ -157,9 +158,8 @@ class Membership:
                 unfinished.write_bytes(last_words)
                 unfinished.rename(path)
             return
-        # There is nobody else to do it: the last one clears up behind all, also those killed.
-        if not any(_is_held(path) for path in self.place.directory.glob("*.*")):
-            shutil.rmtree(self.place.directory, ignore_errors=True)
+        # There is nobody else to do it. As late as can be: one that is killed takes time to die.
+        atexit.register(clear_up, self.place.directory)
 
     # Parts
 
@@ -185,6 +185,12 @@ class Membership:
     def _tell(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             self._channel.send(json.dumps(message).encode())
+
+
+def clear_up(directory: Path) -> None:
+    """Remove the directory, also what killed processes have left there, unless one lives."""
+    if not any(_is_held(path) for path in directory.glob("*.*")):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_held(path: Path) -> bool:

@@ -28,7 +28,7 @@ from addons.hearsay import (
     unpack,
 )
 from addons.labels import ServiceLabels
-from addons.membership import COUNTS_FILE, Membership, Place
+from addons.membership import COUNTS_FILE, clear_up
 from addons.probes import seconds_to_turn
 from addons.settings import RouterSettings
 from addons.siblings import BATCH_SECONDS, MAX_UNTOLD, Siblings, address
@@ -240,28 +240,21 @@ async def test_who_is_not_there_yet_has_lost_nothing(tmp_path) -> None:
     counts.close()
 
 
-def test_the_last_without_a_supervisor_clears_up_behind_the_killed(tmp_path) -> None:
+def test_who_clears_up_does_so_behind_the_killed_but_not_the_living(tmp_path) -> None:
     directory = tmp_path / "slb-1"
     directory.mkdir()
-    create_counts(directory / COUNTS_FILE, 8).close()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    membership = Membership(Place(0, theirs.detach(), directory))
-    membership._orphaned = True
-    sibling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sibling.bind(str(directory / "1.control"))
-    sibling.listen()
+    for name in (COUNTS_FILE, "2.metrics"):
+        (directory / name).touch()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
         killed.bind(str(address(directory, 2)))
-    (directory / "2.metrics").touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
+        living.bind(str(directory / "1.control"))
+        living.listen()
+        clear_up(directory)
+        assert len(list(directory.iterdir())) == 4
 
-    membership.end(b"")
-    assert address(directory, 2).exists(), "another one lives, and will do it"
-    sibling.close()
-    membership.end(b"")
+    clear_up(directory)
     assert not directory.exists()
-    ours.close()
-    membership._channel.close()
-    membership._counts.close()
 
 
 async def test_a_process_alone_tells_nobody(tmp_path) -> None:
