@@ -65,10 +65,27 @@ check_sources() {
   if type -P shellcheck > /dev/null; then
     check shellcheck scripts/*.sh .ci/run
   fi
+}
+
+# All but the tests that start processes, which mostly wait.
+check_beside() {
+  check_sources
+  check run_tests -m "not integration" -o cache_dir=.pytest_cache/beside
   ((${#failed[@]} == 0)) || {
     printf 'FAILED: %s\n' "${failed[@]}"
     return 1
   }
+}
+
+check_all() {
+  local told beside
+  told=$(mktemp)
+  check_beside > "$told" 2>&1 &
+  beside=$!
+  check run_tests -m integration
+  wait "$beside" || failed+=("what ran beside, see above")
+  cat -- "$told"
+  rm -f -- "$told"
 }
 
 prepare_environment
@@ -76,14 +93,12 @@ install_programs
 install_llm
 bin=$PWD/.venv/bin
 export PATH=$bin:$PATH
-# The tests mostly wait, so the other checks run beside them.
-told=$(mktemp)
-trap 'rm -f -- "$told"' EXIT
-check_sources > "$told" 2>&1 &
-sources=$!
-check run_tests "$@"
-wait "$sources" || failed+=("checks of the sources, see above")
-cat -- "$told"
+if (($# > 0)); then
+  check_sources
+  check run_tests "$@"
+else
+  check_all
+fi
 if ((${#failed[@]} > 0)); then
   printf 'FAILED: %s\n' "${failed[@]}" >&2
   exit 1
