@@ -80,8 +80,13 @@ check_beside() {
 check_all() {
   local told beside
   told=$(mktemp)
+  # As a job: else it would ignore interrupts, and so would the programs that it tests.
+  set -m
   check_beside > "$told" 2>&1 &
+  set +m
   beside=$!
+  # shellcheck disable=SC2064 - as it is now
+  trap "kill -- -$beside 2> /dev/null || true" EXIT
   check run_tests -m integration
   wait "$beside" || failed+=("what ran beside, see above")
   cat -- "$told"
