@@ -85,7 +85,7 @@ check_all() {
   check_beside > "$told" 2>&1 &
   set +m
   beside=$!
-  # shellcheck disable=SC2064 - as it is now
+  # shellcheck disable=SC2064 # as it is now
   trap "kill -- -$beside 2> /dev/null || true" EXIT
   check run_tests -m integration
   wait "$beside" || failed+=("what ran beside, see above")
