@@ -432,10 +432,9 @@ class ClientConnection(BatchingProtocol):
         self._head = self._body = None
         self.state = State.IDLE
         self._idle_since = now = time.monotonic()
-        limits = self._clients.limits
         # What it has not taken yet is only counted if it is still there by then.
         self._window_from = UNKNOWN
-        self.deadline = now + min(limits.keepalive_seconds, limits.progress_seconds / 2)
+        self.deadline = now + min(self._clients.limits.keepalive_seconds, self._window_seconds())
         if self._clients.draining:
             self.drain()
         if not self._reading:

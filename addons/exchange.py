@@ -52,6 +52,7 @@ from addons.upstream import (
     UpstreamConnection,
     UpstreamError,
     UpstreamPool,
+    tell,
 )
 from classifier.contracts import SEMANTIC_HEADERS, Classification, RequestView
 from classifier.keys import head_key, with_body
@@ -182,7 +183,7 @@ class Exchange:
         self._watch()
         try:
             if not self._ask_now():
-                return self.run()
+                return self._run(self._serve())
         except Exception as exc:
             self._fail(exc)
             self._end()
@@ -260,22 +261,16 @@ class Exchange:
             return False
         backend.budget.on_request()
         self._hold(lease)
-        worker = lease.worker
-        connection = backend.upstreams.take(worker)
+        connection = backend.upstreams.take(lease.worker)
         if connection is None:
             return False
         self._connection = connection
         self.client.on_left = self._client_left
         connection.begin(head, self._interim, self._answered)
-        if self.body.size or head.has_body:
+        if head.has_body:
             self._send(connection)
         else:
-            route = route_block(known)
-            connection.write(
-                upstream_head(
-                    head, self.client.peer, route, content_length=None, default_host=worker.name
-                )
-            )
+            connection.write(self._upstream_head(None))
             connection.expect_head(active.decided)
         return True
 
@@ -355,33 +350,32 @@ class Exchange:
 
     def key(self) -> bytes:
         """The request's key: what the classifier may see of it, without taking it apart."""
-        head, body = self.head, self.body
+        head = self.head
         content_type, semantic = self._facts()
         key = head_key(head.method, head.target, content_type, semantic)
-        if not head.has_body and body.done and not body.size:
+        if not head.has_body:
             return key
-        kept = body.kept()
-        length = len(kept) if body.done else head.content_length
-        limit = self._backend.bounds.classify_body_bytes
-        return with_body(
-            key,
-            kept if len(kept) <= limit else memoryview(kept)[:limit],
-            -1 if length is None else length,
-        )
+        kept, limit = self.body.kept(), self._backend.bounds.classify_body_bytes
+        seen = kept if len(kept) <= limit else memoryview(kept)[:limit]
+        return with_body(key, seen, self._body_bytes())
 
     def view(self) -> RequestView:
         """What the classifier may see of the request."""
-        head, kept = self.head, self.body.kept()
-        length = len(kept) if self.body.done else head.content_length
+        head = self.head
         content_type, semantic = self._facts()
         return RequestView(
             method=head.method.decode("ascii").upper(),
             path=_text(head.target),
             content_type=_text(content_type),
             headers=tuple(sorted((name.decode(), _text(value)) for name, value in semantic)),
-            body=kept[: self._backend.bounds.classify_body_bytes],
-            body_bytes=-1 if length is None else length,
+            body=self.body.kept()[: self._backend.bounds.classify_body_bytes],
+            body_bytes=self._body_bytes(),
         )
+
+    def _body_bytes(self) -> int:
+        """Length of the whole body; -1 if it is not known yet."""
+        length = len(self.body.kept()) if self.body.done else self.head.content_length
+        return -1 if length is None else length
 
     def _facts(self) -> tuple[bytes, http1.Fields]:
         """What the classifier sees of the fields: content type, and those that carry meaning."""
@@ -610,7 +604,7 @@ class Exchange:
             UpstreamError: If it broke off.
         """
         told: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
-        self._start_relay(connection, head, shown or head, partial(_tell, told))
+        self._start_relay(connection, head, shown or head, partial(tell, told))
         if (error := await told) is not None:
             raise error
         self._finish_answer(connection)
@@ -779,11 +773,6 @@ class Exchange:
 def _text(octets: bytes) -> str:
     """HTTP's own text, which may be any bytes."""
     return octets.decode("utf-8", "surrogateescape")
-
-
-def _tell(told: "asyncio.Future[UpstreamError | None]", error: UpstreamError | None) -> None:
-    if not told.done():
-        told.set_result(error)
 
 
 def outcome_of(error: UpstreamError) -> Outcome:

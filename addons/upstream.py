@@ -187,7 +187,7 @@ class UpstreamConnection(BatchingProtocol):
         """
         if self._phase is _Phase.HEAD:
             told: asyncio.Future[Answer] = self._loop.create_future()
-            self._on_answer = partial(_tell, told)
+            self._on_answer = partial(tell, told)
             await told
         answer = self._answered
         if not isinstance(answer, http1.ResponseHead):
@@ -213,7 +213,7 @@ class UpstreamConnection(BatchingProtocol):
     def relay(self, head: http1.ResponseHead, sink: Sink) -> "asyncio.Future[UpstreamError | None]":
         """Hand the answer's body on as it comes; the future ends with the body, or says why not."""
         told: asyncio.Future[UpstreamError | None] = self._loop.create_future()
-        self.relay_to(head, sink, partial(_tell, told))
+        self.relay_to(head, sink, partial(tell, told))
         return told
 
     def relay_to(self, head: http1.ResponseHead, sink: Sink, on_end: TakeEnd) -> None:
@@ -499,7 +499,8 @@ class UpstreamConnection(BatchingProtocol):
         )
 
 
-def _tell[T](told: "asyncio.Future[T]", value: T) -> None:
+def tell[T](told: "asyncio.Future[T]", value: T) -> None:
+    """Have a future end with a value, unless whoever waited for it has given up."""
     if not told.done():
         told.set_result(value)
 
